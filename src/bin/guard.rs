@@ -1,0 +1,2 @@
+//! The tool of the administrator.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The helper: what the kernel runs.
+fn main() {}

@@ -1,0 +1,197 @@
+//! The host as files: every path constant, and the only place that opens `/proc`, `/sys`, `/etc` and their like.
+//!
+//! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+
+/// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
+pub const KERNEL_MODPROBE: &str = "/proc/sys/kernel/modprobe";
+/// Where the helper is installed.
+pub const HELPER: &str = "/usr/sbin/modprobe-guard";
+/// The administrator's part of the configuration.
+pub const ETC: &str = "/etc/modprobe-guard";
+/// The distribution's part of the configuration.
+pub const USR_LIB: &str = "/usr/lib/modprobe-guard";
+/// The policy in force, checked and resolved, below [`ETC`].
+pub const POLICY_IN_FORCE: &str = "/etc/modprobe-guard/policy.bin";
+/// Memory-backed state: records that have not been written to disk yet.
+pub const RUN: &str = "/run/modprobe-guard";
+/// The audit log's directory.
+pub const LOG_DIR: &str = "/var/log/modprobe-guard";
+
+/// A host below a root directory.
+#[derive(Clone, Debug)]
+pub struct Host {
+    root: Option<(PathBuf, std::sync::Arc<OwnedFd>)>,
+}
+
+impl Host {
+    /// This machine.
+    pub fn this() -> Host {
+        Host { root: None }
+    }
+
+    /// The host whose files lie below `root`. Absolute links inside lead to places inside.
+    ///
+    /// # Errors
+    /// If `root` is no directory that can be opened.
+    pub fn at(root: &Path) -> io::Result<Host> {
+        if root == Path::new("/") {
+            return Ok(Host::this());
+        }
+        let directory = File::open(root)?;
+        if !directory.metadata()?.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::NotADirectory));
+        }
+        Ok(Host { root: Some((root.to_path_buf(), std::sync::Arc::new(directory.into()))) })
+    }
+
+    /// Whether this is the machine that we run on, not a directory that stands for one.
+    pub fn is_this(&self) -> bool {
+        self.root.is_none()
+    }
+
+    /// The path as a person outside sees it, for messages.
+    pub fn shown(&self, path: &str) -> PathBuf {
+        match &self.root {
+            None => PathBuf::from(path),
+            Some((root, _)) => root.join(path.trim_start_matches('/')),
+        }
+    }
+
+    /// Opens the absolute `path` for reading. Never blocks on a FIFO, never becomes a controlling terminal.
+    pub fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        self.open_with(path.as_ref(), OFlag::O_RDONLY)
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let opened = match &self.root {
+            None => nix::fcntl::open(path, flags, Mode::empty()),
+            Some((_, directory)) => {
+                openat2(directory, path, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT))
+            }
+        };
+        opened.map(File::from).map_err(io::Error::from)
+    }
+
+    /// The whole of a regular file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Besides those of open(2) and read(2): `InvalidInput` if it is no regular file, `FileTooLarge` if it is longer.
+    pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Vec<u8>> {
+        read_file(&self.open(path)?, limit)
+    }
+
+    /// The first line of a small file of the kernel's, without its end; `None` if it can't be read.
+    pub fn line(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
+        let mut bytes = self.read(path, 64 * 1024).ok()?;
+        if let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            bytes.truncate(end);
+        }
+        Some(bytes)
+    }
+
+    /// The first line of a small file of the kernel's as a number.
+    pub fn number(&self, path: impl AsRef<Path>) -> Option<i64> {
+        std::str::from_utf8(&self.line(path)?).ok()?.trim().parse().ok()
+    }
+
+    /// Names of the entries of a directory, sorted by byte.
+    pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<std::ffi::OsString>> {
+        // /proc/self/fd lists what was opened below the root, so a link in the path stays inside as well.
+        let names: io::Result<Vec<_>> = match &self.root {
+            None => fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
+            Some(_) => {
+                let directory = self.open_with(path.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+                fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?
+                    .map(|entry| entry.map(|entry| entry.file_name()))
+                    .collect()
+            }
+        };
+        let mut names = names?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Release of the kernel that runs (this machine), or that the tree is of.
+    ///
+    /// # Errors
+    /// A text that says what to do, if a tree does not tell.
+    pub fn kernel(&self) -> Result<String, String> {
+        if let Some(release) = self.line("/proc/sys/kernel/osrelease").and_then(|line| String::from_utf8(line).ok()) {
+            return Ok(release);
+        }
+        if self.is_this() {
+            let name = nix::sys::utsname::uname().map_err(|error| format!("uname: {error}"))?;
+            return Ok(name.release().to_string_lossy().into_owned());
+        }
+        let releases = self.list("/lib/modules").unwrap_or_default();
+        match releases.as_slice() {
+            [only] => Ok(only.to_string_lossy().into_owned()),
+            _ => Err(format!(
+                "{}: not there, and {} holds {} kernels: name one with --kernel",
+                self.shown("/proc/sys/kernel/osrelease").display(),
+                self.shown("/lib/modules").display(),
+                releases.len()
+            )),
+        }
+    }
+
+    /// The kernel's command line, `/proc/cmdline`; empty if it can't be read.
+    pub fn kernel_command_line(&self) -> Vec<u8> {
+        self.line("/proc/cmdline").unwrap_or_default()
+    }
+}
+
+/// The whole of an open regular file of at most `limit` bytes; see [`Host::read`].
+pub fn read_file(file: &File, limit: usize) -> io::Result<Vec<u8>> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
+    }
+    // Files of /proc and /sys say 0; what is longer than it says is read as far as the limit goes.
+    let expected = usize::try_from(metadata.size()).unwrap_or(usize::MAX).min(limit);
+    let mut bytes = Vec::with_capacity(expected + 1);
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("is longer than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absolute_links_stay_below_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("usr/lib/x")).unwrap();
+        fs::write(root.path().join("usr/lib/x/file"), "inside\nsecond").unwrap();
+        std::os::unix::fs::symlink("/usr/lib", root.path().join("lib")).unwrap();
+        let host = Host::at(root.path()).unwrap();
+        assert_eq!(host.line("/lib/x/file").unwrap(), b"inside");
+        assert_eq!(host.list("/lib/x").unwrap(), ["file"]);
+        assert!(host.open("/../../../../etc/passwd").is_err());
+    }
+
+    #[test]
+    fn a_fifo_a_directory_and_too_much_are_errors() {
+        let root = tempfile::tempdir().unwrap();
+        nix::unistd::mkfifo(&root.path().join("fifo"), Mode::S_IRUSR).unwrap();
+        fs::write(root.path().join("long"), [b'x'; 11]).unwrap();
+        let host = Host::at(root.path()).unwrap();
+        assert_eq!(host.read("/fifo", 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(host.read("/", 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(host.read("/long", 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(host.read("/long", 11).unwrap().len(), 11);
+    }
+}

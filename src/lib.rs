@@ -1,0 +1,23 @@
+//! modprobe-guard decides which kernel modules get loaded on request.
+//!
+//! The kernel asks user space for a module by running the program named in `/proc/sys/kernel/modprobe`: this one.
+//!
+//! ```text
+//! argv ── invocation ──► Request ─┬─ resolve ──► Closure ──┐
+//!                                 └─ identify ─► Requester ┴─ decide ─► Verdict
+//!                                                                         │
+//!         block ◄─────────────────────────────────────────────────────────┤
+//!         allow ────────► delegate ─► Outcome                             │
+//!         allow-sysctl ─► delegate ─► size and set ─► Outcome ◄───────────┘
+//!                                                       └──► record
+//! ```
+//!
+//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`requester`], [`delegate`],
+//! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
+//! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
+
+pub mod host;
+pub mod model;
+pub mod modules;
+pub mod policy;
+pub mod text;

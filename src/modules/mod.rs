@@ -1,0 +1,1 @@
+//! The module index, modprobe.d and what a name stands for: pure.

@@ -1,0 +1,162 @@
+//! Text that came from users: bytes, with one printable form everywhere.
+#![forbid(unsafe_code)]
+
+use std::fmt::{self, Write};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Bytes that somebody else chose: names asked for, command lines, paths, comms.
+///
+/// Its `Display` is the one form it has in every sink and on every terminal: printable UTF-8 as it is, a backslash
+/// doubled, every other byte as `\xNN`. That form is a single line, cannot move a cursor, and can be turned back
+/// ([`Text::unescape`]). In JSON it is that form; in the applied policy and between our own processes, the bytes.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text(pub Vec<u8>);
+
+impl Text {
+    /// The bytes as they came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes that a printed form stands for; `None` if it is not such a form.
+    pub fn unescape(form: &str) -> Option<Text> {
+        let mut bytes = Vec::with_capacity(form.len());
+        let mut rest = form.as_bytes().iter();
+        while let Some(&byte) = rest.next() {
+            if byte != b'\\' {
+                bytes.push(byte);
+                continue;
+            }
+            match rest.next()? {
+                b'\\' => bytes.push(b'\\'),
+                b'x' => {
+                    let high = (*rest.next()? as char).to_digit(16)?;
+                    let low = (*rest.next()? as char).to_digit(16)?;
+                    bytes.push(u8::try_from(high * 16 + low).ok()?);
+                }
+                _ => return None,
+            }
+        }
+        Some(Text(bytes))
+    }
+}
+
+/// Writes `bytes` in the printable form of [`Text`].
+pub fn escape(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => out.write_str("\\\\")?,
+                c if is_printable(c) => out.write_char(c)?,
+                c => escape_bytes(c.encode_utf8(&mut [0; 4]).as_bytes(), out)?,
+            }
+        }
+        escape_bytes(chunk.invalid(), out)?;
+    }
+    Ok(())
+}
+
+fn escape_bytes(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))
+}
+
+/// Whether a terminal shows `c` as itself: no control, format, separator (but the space), private or unassigned one.
+fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return (' '..='~').contains(&c);
+    }
+    // std knows the Unicode tables but shows them only through escape_debug, which also escapes a combining mark at
+    // the start of a string: hence the letter in front.
+    let mut buffer = [b'a'; 5];
+    let length = 1 + c.encode_utf8(buffer.get_mut(1..).unwrap_or_default()).len();
+    let pair = buffer.get(..length).and_then(|pair| std::str::from_utf8(pair).ok()).unwrap_or_default();
+    pair.escape_debug().nth(1) == Some(c)
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        escape(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl From<&[u8]> for Text {
+    fn from(bytes: &[u8]) -> Text {
+        Text(bytes.to_vec())
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Text {
+        Text(text.as_bytes().to_vec())
+    }
+}
+
+impl PartialEq<str> for Text {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        if deserializer.is_human_readable() {
+            let form = String::deserialize(deserializer)?;
+            Text::unescape(&form).ok_or_else(|| de::Error::custom("a backslash that begins neither \\\\ nor \\xNN"))
+        } else {
+            Vec::<u8>::deserialize(deserializer).map(Text)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_one_printable_form() {
+        for (bytes, form) in [
+            (&b"nf_conntrack"[..], "nf_conntrack"),
+            (b"a\nb\x1b[31m", "a\\x0ab\\x1b[31m"),
+            (b"quote\" back\\slash", "quote\" back\\\\slash"),
+            (b"\xff\xfe", "\\xff\\xfe"),
+            ("ü€🦀".as_bytes(), "ü€🦀"),
+            ("e\u{301}".as_bytes(), "e\u{301}"),
+            ("\u{202e}\u{85}\u{a0}\u{2028}".as_bytes(), "\\xe2\\x80\\xae\\xc2\\x85\\xc2\\xa0\\xe2\\x80\\xa8"),
+            (b"cut \xe2\x82", "cut \\xe2\\x82"),
+        ] {
+            assert_eq!(Text::from(bytes).to_string(), form);
+            assert_eq!(Text::unescape(form), Some(Text::from(bytes)));
+        }
+    }
+
+    #[test]
+    fn every_byte_comes_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        let text = Text(all);
+        assert_eq!(Text::unescape(&text.to_string()), Some(text.clone()));
+        let json = serde_json::to_string(&text).unwrap();
+        assert_eq!(serde_json::from_str::<Text>(&json).unwrap(), text);
+        let wire = postcard::to_stdvec(&text).unwrap();
+        assert_eq!(postcard::from_bytes::<Text>(&wire).unwrap(), text);
+    }
+
+    #[test]
+    fn a_form_that_stands_for_nothing_is_refused() {
+        for form in ["\\", "\\n", "\\x", "\\x1", "\\xzz"] {
+            assert_eq!(Text::unescape(form), None, "{form}");
+        }
+    }
+}
