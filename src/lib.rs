@@ -16,8 +16,11 @@
 //! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
 //! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
 
+pub mod delegate;
 pub mod host;
+pub mod invocation;
 pub mod model;
 pub mod modules;
 pub mod policy;
+pub mod requester;
 pub mod text;

@@ -1,0 +1,276 @@
+//! The delegate: the real modprobe, run with the arguments that came to us, and never ourselves.
+
+mod marker;
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::host::Host;
+
+pub use marker::Marker;
+
+/// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
+pub const KNOWN: [&str; 6] =
+    ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/kmod", "/usr/bin/kmod", "/sbin/kmod", "/usr/sbin/kmod"];
+
+/// What the kernel gives its helpers (`call_modprobe`, kernel/module/kmod.c): the delegate always gets this and the
+/// marker, whoever called.
+pub const ENVIRONMENT: [&CStr; 3] = [c"HOME=/", c"TERM=linux", c"PATH=/sbin:/usr/sbin:/bin:/usr/bin"];
+
+/// What is run: in place of whom, with which arguments.
+pub struct Plan {
+    /// Candidates, the policy's choice first, each once.
+    pub candidates: Vec<CString>,
+    /// argv, `modprobe` first.
+    pub arguments: Vec<CString>,
+    /// How we came to be called by ourselves, if we were.
+    pub marker: Option<Marker>,
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Exit status; 128 + N if it died of signal N; 1 if there was none to run.
+    pub status: i32,
+    /// Candidates that could not be used, and why.
+    pub failures: Vec<String>,
+}
+
+impl Plan {
+    /// The plan for `argv` as it came. A `--hook NAME OPTIONS` becomes `--ignore-install NAME OPTIONS`.
+    pub fn new(delegate: &str, argv: &[&[u8]], is_hook: bool, marker: Option<Marker>) -> Plan {
+        let mut candidates: Vec<CString> = Vec::new();
+        for path in std::iter::once(delegate).chain(KNOWN) {
+            if let Ok(path) = CString::new(path)
+                && !candidates.contains(&path)
+            {
+                candidates.push(path);
+            }
+        }
+        let hook = is_hook.then_some(c"--ignore-install".into());
+        let rest = argv.iter().skip(if is_hook { 2 } else { 1 }).filter_map(|argument| CString::new(*argument).ok());
+        let arguments = std::iter::once(c"modprobe".into()).chain(hook).chain(rest).collect();
+        Plan { candidates, arguments, marker }
+    }
+
+    /// Whether a delegate could be run, and if not the policy's own, why.
+    ///
+    /// # Errors
+    /// If none could: why, for each.
+    pub fn check(&self, host: &Host) -> Result<Vec<String>, Vec<String>> {
+        let mut failures = Vec::new();
+        for candidate in &self.candidates {
+            match usable(host, candidate) {
+                Ok(()) => return Ok(failures),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(failures)
+    }
+
+    /// Runs the first candidate that can be run and waits for its end, however long that takes: the kernel would too.
+    pub fn run(&self, host: &Host) -> Ran {
+        let mut failures = Vec::new();
+        let (depth, first) = match &self.marker {
+            Some(marker) => {
+                // Whoever started us started it for a modprobe: it is to know that it was not one.
+                let _ = kill(Pid::from_raw(marker.pid), Signal::SIGUSR1);
+                (marker.depth.saturating_add(1), self.after(marker))
+            }
+            None => (0, 0),
+        };
+        if depth > marker::MAX_DEPTH {
+            failures.push(format!("modprobe-guard: calls itself {depth} deep; mend `delegate` in the policy"));
+            return Ran { status: 1, failures };
+        }
+        watch_for_loops();
+        for (at, candidate) in self.candidates.iter().enumerate().skip(first) {
+            let shown = candidate.to_string_lossy();
+            if let Err(failure) = usable(host, candidate) {
+                failures.push(failure);
+                continue;
+            }
+            match spawn(candidate, &self.arguments, &Marker { pid: own_pid(), depth, candidate: at }) {
+                Ok(status) => {
+                    if LED_BACK.load(Ordering::Relaxed) {
+                        failures.push(format!(
+                            "{shown}: leads back to modprobe-guard; set `delegate` to the real modprobe"
+                        ));
+                    }
+                    return Ran { status, failures };
+                }
+                Err(error) => {
+                    failures.push(format!("{shown}: run: {}; the next known modprobe is tried", error.desc()))
+                }
+            }
+        }
+        failures.push("modprobe: none could be run; set `delegate` in the policy to the real one".to_owned());
+        Ran { status: 1, failures }
+    }
+
+    /// Which candidate comes next when `marker` says that we were started in place of one: the one after it, unless it
+    /// was a real modprobe after all, whose `install` line calls us.
+    fn after(&self, marker: &Marker) -> usize {
+        let parent = format!("/proc/{}/exe", nix::unistd::getppid());
+        let is_real = marker.depth <= marker::MAX_DEPTH / 2
+            && self.candidates.get(marker.candidate).is_some_and(|candidate| {
+                let candidate = std::fs::metadata(candidate.to_string_lossy().as_ref());
+                matches!((candidate, std::fs::metadata(parent)), (Ok(a), Ok(b)) if same_file(&a, &b))
+            });
+        if is_real { marker.candidate } else { marker.candidate.saturating_add(1) }
+    }
+}
+
+fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+static LED_BACK: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn led_back(_: i32) {
+    LED_BACK.store(true, Ordering::Relaxed);
+}
+
+/// One of ours that finds itself in the delegate's place sends SIGUSR1 to the one that put it there.
+fn watch_for_loops() {
+    let action = SigAction::new(SigHandler::Handler(led_back), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler only stores to an atomic.
+    let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
+}
+
+fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<i32, Errno> {
+    let marker = CString::new(format!("{}={marker}", marker::VARIABLE)).map_err(|_| Errno::EINVAL)?;
+    let environment: Vec<&CStr> = ENVIRONMENT.into_iter().chain([marker.as_c_str()]).collect();
+    let mut attributes = PosixSpawnAttr::init()?;
+    // As the kernel starts a helper: no signal ignored or blocked.
+    attributes.set_sigdefault(&SigSet::all())?;
+    attributes.set_sigmask(&SigSet::empty())?;
+    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
+    let child = posix_spawn(path, &PosixSpawnFileActions::init()?, &attributes, arguments, &environment)?;
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, status)) => return Ok(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether `candidate` is a program, and not this one.
+fn usable(host: &Host, candidate: &CStr) -> Result<(), String> {
+    let shown = candidate.to_string_lossy();
+    let found = std::fs::metadata(host.shown(&shown)).map_err(|error| format!("{shown}: open: {error}"))?;
+    if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
+        return Err(format!("{shown}: run: is no executable file; set `delegate` in the policy to the real modprobe"));
+    }
+    let ours = std::fs::metadata(marker::OURSELVES).or_else(|_| std::fs::metadata(crate::host::HELPER));
+    match ours {
+        Ok(ours) if same_file(&found, &ours) || is_copy(&found, &shown, &ours) => {
+            Err(format!("{shown}: run: is modprobe-guard itself; set `delegate` in the policy to the real modprobe"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Files of one length are compared byte by byte; any other pair costs nothing.
+fn is_copy(found: &std::fs::Metadata, path: &str, ours: &std::fs::Metadata) -> bool {
+    found.size() == ours.size()
+        && matches!((File::open(path), File::open(marker::OURSELVES)), (Ok(a), Ok(b)) if same_bytes(&a, &b))
+}
+
+/// Whether two files hold the same bytes.
+fn same_bytes(a: &File, b: &File) -> bool {
+    let (mut left, mut right) = ([0; 16384], [0; 16384]);
+    let mut offset = 0;
+    loop {
+        let (Ok(count), Ok(other)) = (a.read_at(&mut left, offset), b.read_at(&mut right, offset)) else {
+            return false;
+        };
+        if count != other || left.get(..count) != right.get(..count) {
+            return false;
+        }
+        if count == 0 {
+            return true;
+        }
+        offset += count as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(delegate: &str, line: &str) -> Plan {
+        let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        Plan::new(delegate, &argv, line.contains("--hook"), None)
+    }
+
+    #[test]
+    fn arguments_are_passed_on_as_they_came() {
+        for (line, expected) in [
+            ("/usr/sbin/modprobe-guard -q -- a", "modprobe -q -- a"),
+            ("/usr/sbin/modprobe-guard ip_tables", "modprobe ip_tables"),
+            ("x --hook a b=1", "modprobe --ignore-install a b=1"),
+        ] {
+            let arguments: Vec<String> =
+                plan("/sbin/modprobe", line).arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+            assert_eq!(arguments.join(" "), expected);
+        }
+    }
+
+    #[test]
+    fn a_delegate_that_is_ourselves_is_not_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join("copy");
+        std::fs::copy(marker::OURSELVES, &copy).unwrap();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &link).unwrap();
+        for path in [copy, link] {
+            let path = CString::new(path.to_str().unwrap()).unwrap();
+            let failure = usable(&Host::this(), &path).unwrap_err();
+            assert!(failure.contains("is modprobe-guard itself"), "{failure}");
+        }
+        assert!(usable(&Host::this(), c"/bin/true").is_ok());
+        assert!(usable(&Host::this(), c"/bin").unwrap_err().contains("no executable"));
+        assert!(usable(&Host::this(), c"/nowhere").unwrap_err().contains("open"));
+    }
+
+    #[test]
+    fn the_next_one_is_run_and_its_status_is_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let out = directory.path().join("out");
+        let script = directory.path().join("modprobe");
+        std::fs::write(&script, format!("#!/bin/sh\necho \"$@\" $HOME $MODPROBE_GUARD > {}\nexit 77\n", out.display()))
+            .unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut plan = plan("/nowhere/modprobe", "guard -q -- x y");
+        plan.candidates.truncate(1);
+        plan.candidates.push(CString::new(script.to_str().unwrap()).unwrap());
+        let ran = plan.run(&Host::this());
+        assert_eq!(ran.status, 77);
+        assert_eq!(ran.failures.len(), 1);
+        let said = std::fs::read_to_string(out).unwrap();
+        assert_eq!(said, format!("-q -- x y / {}:0:1\n", own_pid()));
+    }
+
+    #[test]
+    fn with_none_to_run_the_status_is_1() {
+        let mut plan = plan("/nowhere/modprobe", "guard x");
+        plan.candidates.truncate(1);
+        let ran = plan.run(&Host::this());
+        assert_eq!((ran.status, ran.failures.len()), (1, 2));
+    }
+}

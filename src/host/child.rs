@@ -1,0 +1,126 @@
+//! Work that may never end, done in a child process that nobody has to wait for.
+//!
+//! A thread would not do: a process ends, for the kernel that waits for it, when its last thread has ended, and a
+//! thread that reads another process's memory or writes to a frozen disk may never end.
+
+use std::fs::File;
+use std::io::{PipeReader, Read, Write, pipe};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{ForkResult, Pid, fork};
+
+/// What a child says on its way; see [`ask`].
+pub struct Answers {
+    reader: PipeReader,
+    child: Pid,
+    deadline: Instant,
+    bytes: Vec<u8>,
+}
+
+/// Runs `work` in a child, which writes its answer in any number of parts; the answer is what came before it ended or
+/// `patience` ran out. A child that has not ended by then is killed, as far as it can be.
+///
+/// # Errors
+/// Those of pipe(2) and fork(2).
+pub fn ask(patience: Duration, work: impl FnOnce(&mut dyn Write)) -> std::io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let (reader, mut writer) = pipe()?;
+    // SAFETY: this program has one thread, so the child has a whole and consistent copy of it.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(reader);
+            work(&mut writer);
+            exit_now(0)
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            Ok(Answers { reader, child, deadline, bytes: Vec::new() }.collect())
+        }
+    }
+}
+
+/// Starts `work` in a process of its own, in a session of its own, that is nobody's concern any more.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn detach(work: impl FnOnce()) -> std::io::Result<()> {
+    // SAFETY: as above.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            // Who waits for the end of our output (a shell's `$(...)`) must not wait for this process.
+            let _ = nix::unistd::setsid();
+            let _ = nix::unistd::chdir("/");
+            if let Ok(nowhere) = File::open("/dev/null").or_else(|_| File::open("/")) {
+                for standard in 0..=2 {
+                    // SAFETY: dup2 on descriptors 0 to 2, which nothing in this process owns as an object.
+                    unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&nowhere), standard) };
+                }
+            }
+            work();
+            exit_now(0)
+        }
+        ForkResult::Parent { .. } => Ok(()),
+    }
+}
+
+/// Ends this process without running anything on the way out: what is buffered belongs to the parent.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+impl Answers {
+    fn collect(mut self) -> Vec<u8> {
+        let _ = fcntl(&self.reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+        let mut buffer = [0; 4096];
+        loop {
+            match self.reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    let left = self.deadline.saturating_duration_since(Instant::now());
+                    let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+                    let mut wanted = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
+                    if left.is_zero() || matches!(poll(&mut wanted, PollTimeout::from(milliseconds)), Ok(0)) {
+                        let _ = kill(self.child, Signal::SIGKILL);
+                        break;
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        // Only if it is over already: an unkillable one is left to PID 1.
+        let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_back_whole() {
+        let long = vec![b'x'; 200_000];
+        let answer = ask(Duration::from_secs(60), |out| out.write_all(&long).unwrap()).unwrap();
+        assert_eq!(answer.len(), long.len());
+    }
+
+    #[test]
+    fn what_came_before_the_deadline_is_kept() {
+        let began = Instant::now();
+        let answer = ask(Duration::from_millis(50), |out| {
+            out.write_all(b"first").unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        assert_eq!(answer.unwrap(), b"first");
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,227 @@
+//! What a command line of the helper asks for. Pure: argv and what is known of the parent in, a meaning out.
+#![forbid(unsafe_code)]
+
+use crate::model::Caller;
+
+/// What started us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParentKind {
+    /// A kernel thread: the request is the kernel's.
+    KernelThread,
+    /// A program.
+    Program,
+    /// Without `/proc` nobody can tell.
+    Unknown,
+}
+
+/// What a command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// Modules are to be loaded.
+    Load(Load),
+    /// Nothing would be loaded, or modprobe(8) will refuse it: the arguments are passed on as they came.
+    PassOn,
+}
+
+/// A command line that loads modules.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Load {
+    /// How it reached us.
+    pub caller: Caller,
+    /// Where the names stand in argv: one, or with `-a` any number. Never empty.
+    pub names: Vec<usize>,
+    /// `-q`: a refusal is not to be written on stderr.
+    pub quiet: bool,
+}
+
+/// Reads `argv`, the program's own name included.
+///
+/// A line shaped like the kernel's proves nothing by itself, since anybody may type it: only a kernel thread as parent
+/// makes it the kernel's (`call_modprobe`, kernel/module/kmod.c). Where `/proc` does not tell, the shape has to do.
+pub fn parse(argv: &[&[u8]], parent: ParentKind) -> Invocation {
+    let as_xtables = argv.first().is_some_and(|program| base_name(program) != b"modprobe");
+    match argv.get(1..).unwrap_or_default() {
+        [b"-q", b"--", _] if parent != ParentKind::Program => load(Caller::Kernel, 3, true),
+        [b"--hook", _, ..] => load(Caller::Hook, 2, argv.iter().skip(3).any(|option| option == b"-q")),
+        [name] if as_xtables && is_plain(name) => load(Caller::Xtables, 1, false),
+        [name, b"-q"] if as_xtables && is_plain(name) => load(Caller::Xtables, 1, true),
+        _ => modprobe_line(argv),
+    }
+}
+
+fn load(caller: Caller, name: usize, quiet: bool) -> Invocation {
+    Invocation::Load(Load { caller, names: vec![name], quiet })
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+fn is_plain(argument: &[u8]) -> bool {
+    !argument.is_empty() && !argument.starts_with(b"-")
+}
+
+/// What an option of modprobe(8) means to us.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Neutral,
+    /// The next argument, or the rest of this one, is its value.
+    TakesValue,
+    Quiet,
+    All,
+    /// With it no module is loaded.
+    LoadsNothing,
+}
+
+/// modprobe(8)'s options, kmod 29 to 34: `arw:RibfDcnC:d:S:sqvVh` and their long names.
+const OPTIONS: &[(u8, &[u8], Meaning)] = &[
+    (b'a', b"all", Meaning::All),
+    (b'r', b"remove", Meaning::LoadsNothing),
+    (0, b"remove-dependencies", Meaning::Neutral),
+    (0, b"remove-holders", Meaning::Neutral),
+    (b'w', b"wait", Meaning::TakesValue),
+    (b'R', b"resolve-alias", Meaning::LoadsNothing),
+    (0, b"first-time", Meaning::Neutral),
+    (b'i', b"ignore-install", Meaning::Neutral),
+    (b'i', b"ignore-remove", Meaning::Neutral),
+    (b'b', b"use-blacklist", Meaning::Neutral),
+    (b'f', b"force", Meaning::Neutral),
+    (0, b"force-modversion", Meaning::Neutral),
+    (0, b"force-vermagic", Meaning::Neutral),
+    (b'D', b"show-depends", Meaning::LoadsNothing),
+    (b'c', b"showconfig", Meaning::LoadsNothing),
+    (b'c', b"show-config", Meaning::LoadsNothing),
+    (0, b"show-modversions", Meaning::LoadsNothing),
+    (0, b"dump-modversions", Meaning::LoadsNothing),
+    (0, b"show-exports", Meaning::LoadsNothing),
+    (b'n', b"dry-run", Meaning::LoadsNothing),
+    (b'n', b"show", Meaning::LoadsNothing),
+    (b'C', b"config", Meaning::TakesValue),
+    (b'd', b"dirname", Meaning::TakesValue),
+    (b'S', b"set-version", Meaning::TakesValue),
+    (b's', b"syslog", Meaning::Neutral),
+    (b'q', b"quiet", Meaning::Quiet),
+    (b'v', b"verbose", Meaning::Neutral),
+    (b'V', b"version", Meaning::LoadsNothing),
+    (b'h', b"help", Meaning::LoadsNothing),
+];
+
+/// A long name as getopt_long(3) reads it: whole, or any beginning that fits only options of one meaning.
+fn long_option(name: &[u8]) -> Option<Meaning> {
+    if let Some((_, _, meaning)) = OPTIONS.iter().find(|(_, long, _)| *long == name) {
+        return Some(*meaning);
+    }
+    let mut fitting =
+        OPTIONS.iter().filter(|(_, long, _)| long.starts_with(name)).map(|(short, _, meaning)| (short, meaning));
+    let (short, meaning) = fitting.next()?;
+    // getopt_long calls it ambiguous unless all that fit are the same option.
+    fitting.all(|(other, _)| *short != 0 && other == short).then_some(*meaning)
+}
+
+/// A line of modprobe(8): options may stand anywhere, `--` ends them, and without `-a` only the first name is one
+/// (what follows it are module parameters).
+fn modprobe_line(argv: &[&[u8]]) -> Invocation {
+    let mut names = Vec::new();
+    let (mut quiet, mut all) = (false, false);
+    let mut arguments = argv.iter().enumerate().skip(1);
+    while let Some((at, &argument)) = arguments.next() {
+        if argument == b"--" {
+            names.extend(arguments.by_ref().map(|(at, _)| at));
+        } else if let Some(long) = argument.strip_prefix(b"--") {
+            let name = long.split(|&byte| byte == b'=').next().unwrap_or(long);
+            match long_option(name) {
+                Some(Meaning::LoadsNothing) | None => return Invocation::PassOn,
+                Some(Meaning::TakesValue) if name.len() == long.len() => drop(arguments.next()),
+                Some(Meaning::Quiet) => quiet = true,
+                Some(Meaning::All) => all = true,
+                Some(Meaning::TakesValue | Meaning::Neutral) => {}
+            }
+        } else if argument.len() > 1 && argument.starts_with(b"-") {
+            for (place, &letter) in argument.iter().enumerate().skip(1) {
+                match OPTIONS.iter().find(|(short, _, _)| *short == letter && letter != 0).map(|option| option.2) {
+                    Some(Meaning::LoadsNothing) | None => return Invocation::PassOn,
+                    Some(Meaning::TakesValue) => {
+                        if place + 1 == argument.len() {
+                            arguments.next();
+                        }
+                        break;
+                    }
+                    Some(Meaning::Quiet) => quiet = true,
+                    Some(Meaning::All) => all = true,
+                    Some(Meaning::Neutral) => {}
+                }
+            }
+        } else {
+            names.push(at);
+        }
+    }
+    if !all {
+        names.truncate(1);
+    }
+    if names.is_empty() {
+        return Invocation::PassOn;
+    }
+    Invocation::Load(Load { caller: Caller::Modprobe, names, quiet })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str, parent: ParentKind) -> Invocation {
+        let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        parse(&argv, parent)
+    }
+
+    #[test]
+    fn shapes_of_callers() {
+        use ParentKind::*;
+        let load = |caller, names: &[usize], quiet| Invocation::Load(Load { caller, names: names.to_vec(), quiet });
+        for (line, parent, expected) in [
+            ("/usr/sbin/modprobe-guard -q -- net-pf-38", KernelThread, load(Caller::Kernel, &[3], true)),
+            ("/usr/sbin/modprobe-guard -q -- -r", KernelThread, load(Caller::Kernel, &[3], true)),
+            ("/usr/sbin/modprobe-guard -q -- net-pf-38", Unknown, load(Caller::Kernel, &[3], true)),
+            ("/usr/sbin/modprobe-guard -q -- net-pf-38", Program, load(Caller::Modprobe, &[3], true)),
+            ("/usr/sbin/modprobe-guard ip_tables", Program, load(Caller::Xtables, &[1], false)),
+            ("/usr/sbin/modprobe-guard ip_tables -q", Program, load(Caller::Xtables, &[1], true)),
+            ("/sbin/modprobe ip_tables", Program, load(Caller::Modprobe, &[1], false)),
+            ("modprobe-guard --hook nf_conntrack hashsize=1", Program, load(Caller::Hook, &[2], false)),
+            ("modprobe -v -a a b --first-time c", Program, load(Caller::Modprobe, &[3, 4, 6], false)),
+            ("modprobe a b=1 -q", Program, load(Caller::Modprobe, &[1], true)),
+            ("modprobe -C /etc/x -d/ --set-version 6 --dirname=/ a", Program, load(Caller::Modprobe, &[7], false)),
+            ("modprobe -qa -- -x -y", Program, load(Caller::Modprobe, &[3, 4], true)),
+            ("modprobe --qui a", Program, load(Caller::Modprobe, &[2], true)),
+        ] {
+            assert_eq!(parsed(line, parent), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_loads_nothing_is_passed_on() {
+        for line in [
+            "modprobe",
+            "modprobe -r a",
+            "modprobe -nv a",
+            "modprobe -D a",
+            "modprobe --show-dep a",
+            "modprobe -c",
+            "modprobe -R a",
+            "modprobe --version",
+            "modprobe --resolve a",
+            "modprobe --unknown a",
+            "modprobe --re a",
+            "modprobe -Z a",
+            "modprobe -a",
+            "modprobe-guard --hook",
+        ] {
+            assert_eq!(parsed(line, ParentKind::Program), Invocation::PassOn, "{line}");
+        }
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let argv: [&[u8]; 4] = [b"modprobe-guard", b"-q", b"--", b"\xff\n"];
+        assert_eq!(parse(&argv, ParentKind::KernelThread), load(Caller::Kernel, 3, true));
+        assert_eq!(parse(&[], ParentKind::KernelThread), Invocation::PassOn);
+    }
+}

@@ -1,0 +1,72 @@
+//! Tasks that wait in `__request_module`: who asked, as far as it can be seen from outside.
+
+use std::time::{Duration, Instant};
+
+use crate::host::Host;
+use crate::model::{Confidence, Task};
+use crate::requester::{Parent, task};
+
+/// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
+/// for from a kworker (kernel/umh.c).
+const KTHREADD: i32 = 2;
+/// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
+const MAX_CANDIDATES: usize = 50;
+
+/// All tasks seen waiting, youngest number first, for at most `patience`.
+pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> (Confidence, Vec<Task>) {
+    if parent.pid == KTHREADD {
+        // Whoever waits now waits for something else.
+        return (Confidence::Unknown, Vec::new());
+    }
+    let deadline = Instant::now() + patience;
+    let mut found = Vec::new();
+    let mut complete = true;
+    for pid in task::processes(host) {
+        if Instant::now() >= deadline || found.len() >= MAX_CANDIDATES {
+            complete = false;
+            break;
+        }
+        found.extend(waiting_threads(host, pid, parent).into_iter().map(|tid| (pid, tid)));
+    }
+    let tasks: Vec<Task> = found
+        .into_iter()
+        .filter_map(|(pid, tid)| {
+            let task = task::describe(host, pid, tid)?;
+            // Still there and still waiting: what was described is what was found, not a successor of its number.
+            waits(host, &format!("{pid}/task/{tid}")).then_some(task)
+        })
+        .collect();
+    let confidence = match tasks.len() {
+        0 => Confidence::Unknown,
+        1 if complete => Confidence::Likely,
+        _ => Confidence::Ambiguous,
+    };
+    (confidence, tasks)
+}
+
+fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<i32> {
+    let older = |stat: &task::Stat| parent.we_started.is_none_or(|ours| stat.started <= ours);
+    let Some(leader) = task::Stat::read(host, &pid.to_string()) else { return Vec::new() };
+    // One read tells all of a process that has one thread, as most have.
+    if leader.threads == 1 && leader.state != b'D' {
+        return Vec::new();
+    }
+    let is_waiting = |tid: &i32| {
+        let directory = format!("{pid}/task/{tid}");
+        task::Stat::read(host, &directory).is_some_and(|stat| stat.state == b'D' && older(&stat))
+            && waits(host, &directory)
+    };
+    task::threads(host, pid).into_iter().filter(is_waiting).collect()
+}
+
+/// Whether the task's kernel stack stands in a module request. Where stacks can't be read, `wchan` tells half of it on
+/// 6.1 and later: that the task waits for some helper of user space.
+fn waits(host: &Host, task: &str) -> bool {
+    match host.read(format!("/proc/{task}/stack"), 16384) {
+        Ok(stack) if !stack.is_empty() => {
+            let has = |function: &[u8]| stack.windows(function.len()).any(|window| window == function);
+            has(b" __request_module+")
+        }
+        _ => host.line(format!("/proc/{task}/wchan")).is_some_and(|function| function == b"call_usermodehelper_exec"),
+    }
+}

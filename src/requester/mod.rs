@@ -1,0 +1,158 @@
+//! Who asked: the task that made the request, and what is known of it.
+//!
+//! Everything is read in a child process ([`crate::host::child`]), because a read of another process may never
+//! end; what came within the time is what is known.
+
+mod blocked;
+mod cgroup;
+mod task;
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{Host, child};
+use crate::invocation::ParentKind;
+use crate::model::{Caller, Confidence, Requester, Task};
+use crate::text::Text;
+
+/// How long finding and describing the requester may hold up a request.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How much of that the search for blocked tasks may take, so that some is left to describe what it found.
+const SEARCH: Duration = Duration::from_millis(30);
+
+/// The process that started us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its number; 0 if it lives in another process namespace.
+    pub pid: i32,
+    /// What it is.
+    pub kind: ParentKind,
+    /// When we were started, clock ticks since boot: whoever asked was there before.
+    pub we_started: Option<u64>,
+}
+
+impl Parent {
+    /// Who started this process.
+    pub fn of_ours(host: &Host) -> Parent {
+        let pid = nix::unistd::getppid().as_raw();
+        let kind = match task::Stat::read(host, &pid.to_string()) {
+            Some(stat) if stat.is_kernel_thread => ParentKind::KernelThread,
+            Some(_) => ParentKind::Program,
+            // A parent outside of our process namespace is a program of some kind: the kernel's helpers run in the first.
+            None if task::Stat::read(host, "self").is_some() => ParentKind::Program,
+            None => ParentKind::Unknown,
+        };
+        Parent { pid, kind, we_started: task::Stat::read(host, "self").map(|stat| stat.started) }
+    }
+}
+
+/// What the child tells, one after the other.
+#[derive(Serialize, Deserialize)]
+enum Finding {
+    /// Everything but command lines.
+    Tasks(Confidence, Vec<Task>),
+    /// The command line of the task at that place.
+    CommandLine(usize, Vec<Text>),
+}
+
+/// Finds who made the request that `caller` and `parent` brought; `with_command_lines` as the policy says.
+///
+/// Never takes longer than about 50 ms. What could not be found out is absent.
+pub fn identify(host: &Host, caller: Caller, parent: Parent, with_command_lines: bool) -> Requester {
+    let answer = child::ask(PATIENCE, |out| {
+        let (confidence, tasks) = search(host, caller, parent);
+        tell(out, &Finding::Tasks(confidence, tasks.clone()));
+        if with_command_lines {
+            for (at, pid) in tasks.iter().enumerate().filter_map(|(at, task)| Some((at, task.pid?))) {
+                if let Some(line) = task::command_line(host, pid) {
+                    tell(out, &Finding::CommandLine(at, line));
+                }
+            }
+        }
+    });
+    assemble(&answer.unwrap_or_default())
+}
+
+fn tell(out: &mut dyn Write, finding: &Finding) {
+    if let Ok(bytes) = postcard::to_stdvec_cobs(finding) {
+        let _ = out.write_all(&bytes);
+    }
+}
+
+/// Makes a requester of what the child told, however little.
+fn assemble(answer: &[u8]) -> Requester {
+    let mut requester = Requester::unknown();
+    let mut tasks: Vec<Task> = Vec::new();
+    for frame in answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0])) {
+        match postcard::from_bytes_cobs(&mut frame.to_vec()) {
+            Ok(Finding::Tasks(confidence, found)) => (requester.confidence, tasks) = (confidence, found),
+            Ok(Finding::CommandLine(at, line)) => {
+                if let Some(task) = tasks.get_mut(at) {
+                    task.cmdline = Some(line);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    match requester.confidence {
+        Confidence::Ambiguous => requester.candidates = tasks,
+        _ => requester.task = tasks.pop().unwrap_or_default(),
+    }
+    requester
+}
+
+fn search(host: &Host, caller: Caller, parent: Parent) -> (Confidence, Vec<Task>) {
+    match caller {
+        Caller::Kernel => blocked::search(host, parent, SEARCH),
+        Caller::Xtables | Caller::Modprobe | Caller::Hook => {
+            // A parent that ended meanwhile leaves us to PID 1, or its number to somebody younger than we are.
+            let task = (parent.pid > 0).then(|| task::describe(host, parent.pid, parent.pid)).flatten();
+            let young = task::Stat::read(host, &parent.pid.to_string())
+                .is_none_or(|stat| parent.we_started.is_none_or(|ours| stat.started > ours));
+            match task {
+                Some(task) if !young && still_our_parent(host, parent.pid) => (Confidence::Exact, vec![task]),
+                _ => (Confidence::Unknown, Vec::new()),
+            }
+        }
+    }
+}
+
+/// Asked in the child, whose own parent is the helper.
+fn still_our_parent(host: &Host, pid: i32) -> bool {
+    let helper = nix::unistd::getppid().as_raw();
+    task::Stat::read(host, &helper.to_string()).is_some_and(|stat| stat.parent == pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_calls_us_is_known_exactly() {
+        let host = Host::this();
+        let parent = Parent::of_ours(&host);
+        assert_eq!(parent.kind, ParentKind::Program);
+        let requester = identify(&host, Caller::Xtables, parent, true);
+        assert_eq!(requester.confidence, Confidence::Exact);
+        assert_eq!(requester.task.pid, Some(parent.pid));
+        assert!(requester.task.cmdline.is_some());
+        let requester = identify(&host, Caller::Xtables, parent, false);
+        assert_eq!(requester.task.cmdline, None);
+    }
+
+    #[test]
+    fn an_answer_cut_anywhere_is_what_came_before() {
+        let mut answer = Vec::new();
+        let tasks = vec![Task { pid: Some(7), ..Task::default() }];
+        tell(&mut answer, &Finding::Tasks(Confidence::Likely, tasks));
+        let first = answer.len();
+        tell(&mut answer, &Finding::CommandLine(0, vec![Text::from("iptables")]));
+        for length in 0..=answer.len() {
+            let requester = assemble(&answer[..length]);
+            assert_eq!(requester.confidence == Confidence::Likely, length >= first, "{length}");
+            assert_eq!(requester.task.cmdline.is_some(), length == answer.len(), "{length}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What `/proc` tells of one task. See proc_pid_*(5).
+//!
+//! Read in the order of risk: what only takes short locks first, the command line (which takes the process's memory
+//! lock and may never come back) last and by itself.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::host::Host;
+use crate::model::{Parent, Task, UserNamespace};
+use crate::requester::cgroup;
+use crate::text::Text;
+
+/// At most so many parents are followed: deeper trees exist, but nobody reads them.
+const MAX_PARENTS: usize = 32;
+/// At most so many bytes of a command line are kept; a record stays small whatever a process writes there.
+const MAX_CMDLINE: usize = 4096;
+/// PF_KTHREAD, include/linux/sched.h.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// The fields of `/proc/PID/stat` that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The name the task gave itself.
+    pub comm: Text,
+    /// `D` is a wait that only the kernel or a kill can end.
+    pub state: u8,
+    /// Parent process; 0 for none.
+    pub parent: i32,
+    /// A thread of the kernel's.
+    pub is_kernel_thread: bool,
+    /// Threads of the process.
+    pub threads: u64,
+    /// Start, in clock ticks since boot.
+    pub started: u64,
+}
+
+impl Stat {
+    /// Reads the text of a `stat` file. The name may hold anything, brackets and newlines too: it ends at the last one.
+    pub fn parse(text: &[u8]) -> Option<Stat> {
+        let open = text.iter().position(|&byte| byte == b'(')?;
+        let close = text.iter().rposition(|&byte| byte == b')')?;
+        let comm = Text::from(text.get(open + 1..close)?);
+        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        // The first of these is field 3 of the manual page.
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        Some(Stat {
+            comm,
+            state: *fields.first()?.as_bytes().first()?,
+            parent: fields.get(1)?.parse().ok()?,
+            is_kernel_thread: number(9)? & KERNEL_THREAD != 0,
+            threads: number(20)?,
+            started: number(22)?,
+        })
+    }
+
+    /// Of a process or, as `PID/task/TID`, of a thread.
+    pub fn read(host: &Host, task: &str) -> Option<Stat> {
+        Stat::parse(&host.read(format!("/proc/{task}/stat"), 4096).ok()?)
+    }
+}
+
+/// Everything but the command line of thread `tid` of process `pid`. `None` if it is gone.
+pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
+    let directory = format!("{pid}/task/{tid}");
+    let stat = Stat::read(host, &directory)?;
+    let status = host.read(format!("/proc/{directory}/status"), 65536).unwrap_or_default();
+    let (uid, euid) = user_ids(&status);
+    let cgroups = host.read(format!("/proc/{pid}/cgroup"), 65536).unwrap_or_default();
+    Some(Task {
+        pid: Some(pid),
+        tid: Some(tid),
+        comm: Some(stat.comm),
+        exe: link(host, &format!("/proc/{pid}/exe")),
+        cmdline: None,
+        uid,
+        euid,
+        auid: login_user_id(host, pid),
+        unit: cgroup::unit(&cgroups),
+        container: cgroup::container(&cgroups),
+        userns: user_namespace(host, pid),
+        parents: parents(host, stat.parent),
+    })
+}
+
+/// The command line of a process, bounded. May hang for as long as the process's memory is locked.
+pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
+    let mut bytes = Vec::new();
+    let file = host.open(format!("/proc/{pid}/cmdline")).ok()?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_CMDLINE as u64), &mut bytes).ok()?;
+    if bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    // Kernel threads have none.
+    (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(Text::from).collect())
+}
+
+/// Where a link of `/proc` leads; never follows it, so a dead file server behind it does not matter.
+fn link(host: &Host, path: &str) -> Option<Text> {
+    let target = std::fs::read_link(host.shown(path)).ok()?;
+    Some(Text::from(target.as_os_str().as_bytes()))
+}
+
+fn user_ids(status: &[u8]) -> (Option<u32>, Option<u32>) {
+    let line = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:"));
+    let mut ids = line.and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default().split_ascii_whitespace();
+    let mut next = || ids.next()?.parse().ok();
+    (next(), next())
+}
+
+/// `-1` stands for a task that descends from no login.
+fn login_user_id(host: &Host, pid: i32) -> Option<u32> {
+    let id = host.number(format!("/proc/{pid}/loginuid"))?;
+    u32::try_from(id).ok().filter(|&id| id != u32::MAX)
+}
+
+fn user_namespace(host: &Host, pid: i32) -> Option<UserNamespace> {
+    let theirs = link(host, &format!("/proc/{pid}/ns/user"))?;
+    let first = link(host, "/proc/1/ns/user")?;
+    Some(if theirs == first { UserNamespace::Host } else { UserNamespace::Other })
+}
+
+fn parents(host: &Host, mut pid: i32) -> Vec<Parent> {
+    let mut parents = Vec::new();
+    while pid > 0 && parents.len() < MAX_PARENTS {
+        let Some(stat) = Stat::read(host, &pid.to_string()) else { break };
+        parents.push(Parent { pid, comm: Some(stat.comm), exe: link(host, &format!("/proc/{pid}/exe")) });
+        pid = stat.parent;
+    }
+    parents
+}
+
+/// The processes there are, youngest number first: who asks is mostly young.
+pub fn processes(host: &Host) -> Vec<i32> {
+    numbers(host, "/proc")
+}
+
+/// The threads of a process.
+pub fn threads(host: &Host, pid: i32) -> Vec<i32> {
+    numbers(host, &format!("/proc/{pid}/task"))
+}
+
+fn numbers(host: &Host, directory: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir(host.shown(directory)).into_iter().flatten().flatten();
+    let mut numbers: Vec<i32> = entries.filter_map(|entry| number_of(&entry.file_name())).collect();
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    numbers
+}
+
+fn number_of(name: &OsStr) -> Option<i32> {
+    Path::new(name).to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_pass_for_other_fields() {
+        let line = b"42 (a) R 1 (\nb)) D 7 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 12345 0 0";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!(stat.comm, Text::from("a) R 1 (\nb)"));
+        assert_eq!((stat.state, stat.parent, stat.threads, stat.started), (b'D', 7, 3, 12345));
+        assert!(!stat.is_kernel_thread);
+        let thread = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 2 0 0";
+        assert!(Stat::parse(thread).unwrap().is_kernel_thread);
+    }
+
+    #[test]
+    fn a_stat_cut_short_is_none() {
+        let line = b"42 (a) D 7 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 12345 0 0";
+        for length in 0..line.len() - 8 {
+            assert_eq!(Stat::parse(&line[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn we_can_describe_ourselves() {
+        let host = Host::this();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let task = describe(&host, pid, pid).unwrap();
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(task.exe, Some(Text::from(exe.as_os_str().as_bytes())));
+        assert_eq!(task.uid, Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(task.parents.first().unwrap().pid, nix::unistd::getppid().as_raw());
+        assert!(command_line(&host, pid).unwrap().first().is_some());
+        assert!(processes(&host).contains(&pid));
+    }
+}
