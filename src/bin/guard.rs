@@ -1,2 +1,5 @@
-//! The tool of the administrator.
-fn main() {}
+//! The administrator's tool; see guard(8).
+
+fn main() -> std::process::ExitCode {
+    modprobe_guard::cli::run()
+}

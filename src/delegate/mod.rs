@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::host::Host;
 
-pub use marker::Marker;
+pub use marker::{Marker, VARIABLE};
 
 /// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
 pub const KNOWN: [&str; 6] =
@@ -172,23 +172,25 @@ fn usable(host: &Host, candidate: &CStr) -> Result<(), String> {
     if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
         return Err(format!("{shown}: run: is no executable file; set `delegate` in the policy to the real modprobe"));
     }
-    let ours = std::fs::metadata(marker::OURSELVES).or_else(|_| std::fs::metadata(crate::host::HELPER));
-    match ours {
-        Ok(ours) if same_file(&found, &ours) || is_copy(&found, &shown, &ours) => {
-            Err(format!("{shown}: run: is modprobe-guard itself; set `delegate` in the policy to the real modprobe"))
-        }
-        _ => Ok(()),
+    // The running program, and the installed helper: `guard` asks this too.
+    let is_us = [marker::OURSELVES, crate::host::HELPER].iter().any(|ours| {
+        std::fs::metadata(ours).is_ok_and(|metadata| {
+            same_file(&found, &metadata) || (found.size() == metadata.size() && is_copy(&shown, ours))
+        })
+    });
+    if is_us {
+        return Err(format!("{shown}: run: is modprobe-guard itself; set `delegate` in the policy to the real modprobe"));
     }
+    Ok(())
 }
 
 fn same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Files of one length are compared byte by byte; any other pair costs nothing.
-fn is_copy(found: &std::fs::Metadata, path: &str, ours: &std::fs::Metadata) -> bool {
-    found.size() == ours.size()
-        && matches!((File::open(path), File::open(marker::OURSELVES)), (Ok(a), Ok(b)) if same_bytes(&a, &b))
+/// Compared byte by byte, but only files of one length get here.
+fn is_copy(path: &str, ours: &str) -> bool {
+    matches!((File::open(path), File::open(ours)), (Ok(a), Ok(b)) if same_bytes(&a, &b))
 }
 
 /// Whether two files hold the same bytes.

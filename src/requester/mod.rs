@@ -27,6 +27,8 @@ const SEARCH: Duration = Duration::from_millis(30);
 pub struct Parent {
     /// Its number; 0 if it lives in another process namespace.
     pub pid: i32,
+    /// Its own parent; 0 if that can't be told.
+    pub grandparent: i32,
     /// What it is.
     pub kind: ParentKind,
     /// When we were started, clock ticks since boot: whoever asked was there before.
@@ -37,14 +39,17 @@ impl Parent {
     /// Who started this process.
     pub fn of_ours(host: &Host) -> Parent {
         let pid = nix::unistd::getppid().as_raw();
-        let kind = match task::Stat::read(host, &pid.to_string()) {
+        let ours = task::Stat::read(host, "self");
+        let theirs = task::Stat::read(host, &pid.to_string());
+        let kind = match &theirs {
             Some(stat) if stat.is_kernel_thread => ParentKind::KernelThread,
             Some(_) => ParentKind::Program,
-            // A parent outside of our process namespace is a program of some kind: the kernel's helpers run in the first.
-            None if task::Stat::read(host, "self").is_some() => ParentKind::Program,
+            // The kernel's helpers live in the first process namespace: a parent outside of ours is a program.
+            None if ours.is_some() => ParentKind::Program,
             None => ParentKind::Unknown,
         };
-        Parent { pid, kind, we_started: task::Stat::read(host, "self").map(|stat| stat.started) }
+        let grandparent = theirs.map_or(0, |stat| stat.parent);
+        Parent { pid, grandparent, kind, we_started: ours.map(|stat| stat.started) }
     }
 }
 

@@ -1,0 +1,34 @@
+//! `guard apply`: puts the policy files in force.
+
+use super::{Common, check, exit};
+use crate::host::{Host, POLICY_IN_FORCE};
+use crate::policy::{self, applied};
+
+/// Checks the sources and writes them, checked and resolved, where the helper reads them.
+pub fn run(host: &Host, common: &Common) -> u8 {
+    match apply(host, common) {
+        Ok(done) => {
+            println!("{done}");
+            exit::GOOD
+        }
+        Err(()) => exit::BAD,
+    }
+}
+
+/// Puts the policy files in force, whole or not at all; says what it did. What went wrong is printed.
+pub fn apply(host: &Host, common: &Common) -> Result<String, ()> {
+    let sound = host.policy_sources().and_then(|sources| Ok((policy::parse(&sources)?, sources)));
+    let (policy, sources) = sound.map_err(|findings| {
+        check::print(common, &findings);
+        eprintln!("guard: nothing applied; the policy in force stays");
+    })?;
+    let rules = policy.rules.len();
+    let target = host.shown(POLICY_IN_FORCE);
+    let failed = |error: String| eprintln!("guard: {}: {error}; the policy in force stays", target.display());
+    let bytes = applied::encode(&applied::Applied::new(policy, &sources)).map_err(failed)?;
+    if host.read(POLICY_IN_FORCE, bytes.len()).is_ok_and(|present| present == bytes) {
+        return Ok(format!("policy in force already: {rules} rules from {}", check::names(&sources)));
+    }
+    host.put_in_force(&bytes).map_err(|error| failed(format!("write: {error}")))?;
+    Ok(format!("policy in force: {rules} rules from {}", check::names(&sources)))
+}

@@ -1,0 +1,212 @@
+//! `guard --dry-run`: what a request would do, and why.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{BufRead, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::{Common, check, exit};
+use crate::conntrack;
+use crate::host::Host;
+use crate::judge::{Judge, Judgement};
+use crate::model::{
+    Action, Caller, Confidence, IndexHealth, ModuleState, NeededAs, Record, Request, Requester, Setting, Task,
+    UserNamespace,
+};
+use crate::policy::{self, Policy};
+use crate::text::Text;
+
+/// Judges each of `names` as a request of the kernel's on behalf of root; prints what would be done.
+pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
+    let (policy, kernel) = match policy_to_judge_by(host, common).and_then(|policy| Ok((policy, kernel(host, common)?))) {
+        Ok(found) => found,
+        Err(errors) => {
+            errors.iter().for_each(|error| eprintln!("guard: {error}"));
+            return exit::CANNOT_TELL;
+        }
+    };
+    let judge = Judge::new(host, &kernel, &policy);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut worst = exit::GOOD;
+    for name in names.iter().flat_map(expand) {
+        let name = match name {
+            Ok(name) => name,
+            Err(error) => {
+                eprintln!("guard: standard input: read: {error}");
+                return exit::CANNOT_TELL;
+            }
+        };
+        let request = Request { name: Text(name), caller: Caller::Kernel };
+        let judgement = judge.judge(request, &assumed());
+        worst = worse(worst, status(&judgement));
+        let settings = conntrack::settings(host, &policy, judge.config(), &judgement.closure, &judgement.verdict);
+        let shown = if common.json { json(host, &kernel, judgement, settings) } else { text(&judgement, &settings) };
+        if out.write_all(shown.as_bytes()).is_err() {
+            return exit::CANNOT_TELL;
+        }
+    }
+    if out.flush().is_err() { exit::CANNOT_TELL } else { worst }
+}
+
+/// A name as given, or for `-` every line of standard input.
+fn expand(name: &OsString) -> Box<dyn Iterator<Item = std::io::Result<Vec<u8>>>> {
+    if name == "-" { Box::new(std::io::stdin().lock().split(b'\n')) } else { Box::new(std::iter::once(Ok(name.clone().into_vec()))) }
+}
+
+fn kernel(host: &Host, common: &Common) -> Result<String, Vec<String>> {
+    common.kernel.clone().map_or_else(|| host.kernel().map_err(|error| vec![error]), Ok)
+}
+
+/// `--policy FILE`, else what is in force; says on standard error what the reader of the answer should know of that.
+fn policy_to_judge_by(host: &Host, common: &Common) -> Result<Policy, Vec<String>> {
+    if let Some(file) = &common.policy {
+        let source = host.policy_file(file).map_err(|error| vec![error])?;
+        return policy::parse(&[source]).map_err(|findings| findings.iter().map(ToString::to_string).collect());
+    }
+    let in_force = host.policy_in_force();
+    for failure in &in_force.failures {
+        eprintln!("guard: {failure}");
+    }
+    if let Some(behind) = host.policy_behind(&in_force) {
+        eprintln!("guard: {behind}; this judges by what is in force, guard apply changes it");
+    }
+    Ok(in_force.policy)
+}
+
+/// Who is taken to ask: the kernel's first user, on the host itself.
+fn assumed() -> Requester {
+    let task = Task { uid: Some(0), euid: Some(0), userns: Some(UserNamespace::Host), ..Task::default() };
+    Requester { confidence: Confidence::Assumed, task, candidates: Vec::new() }
+}
+
+fn status(judgement: &Judgement) -> u8 {
+    if judgement.verdict.carried_out == Action::Block {
+        return exit::BAD;
+    }
+    match judgement.closure.index {
+        IndexHealth::Intact if judgement.closure.is_known() => exit::GOOD,
+        IndexHealth::Intact => exit::NO_SUCH_MODULE,
+        _ if judgement.closure.is_known() => exit::GOOD,
+        _ => exit::CANNOT_TELL,
+    }
+}
+
+/// Of several names the worst counts, in this order.
+fn worse(a: u8, b: u8) -> u8 {
+    const ORDER: [u8; 4] = [exit::CANNOT_TELL, exit::BAD, exit::NO_SUCH_MODULE, exit::GOOD];
+    ORDER.into_iter().find(|status| [a, b].contains(status)).unwrap_or(exit::GOOD)
+}
+
+fn json(host: &Host, kernel: &str, judgement: Judgement, settings: Vec<Setting>) -> String {
+    let record = Record {
+        v: 1,
+        time: None,
+        host: host.name(),
+        boot_id: host.boot_id(),
+        kernel: Some(Text::from(kernel)),
+        request: judgement.request,
+        requester: assumed(),
+        verdict: judgement.verdict,
+        modules: judgement.closure.modules,
+        sysctl: settings,
+        failures: judgement.failures,
+        outcome: None,
+    };
+    serde_json::to_string(&record).map_or_else(|error| format!("guard: {error}\n"), |line| line + "\n")
+}
+
+/// For a tired person: the verdict first, then the chain that led to it, then what would happen.
+fn text(judgement: &Judgement, settings: &[Setting]) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = describe(&mut out, judgement, settings);
+    out
+}
+
+fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting]) -> std::fmt::Result {
+    let Judgement { request, closure, verdict, failures } = judgement;
+    let is_known = closure.is_known();
+    let verdict_words = match (verdict.action, verdict.carried_out) {
+        (Action::Block, Action::Block) => "BLOCKED",
+        (Action::Block, _) => "allowed, but would be BLOCKED if the rule were enforced",
+        _ if !is_known && closure.index == IndexHealth::Intact => "no such module",
+        (Action::AllowSysctl, _) => "allowed, and sized",
+        (Action::Allow, _) => "allowed",
+    };
+    writeln!(out, "{}: {verdict_words}", request.name)?;
+    writeln!(out, "  why     {}", why(judgement))?;
+    if let Some(reason) = verdict.reason.as_ref().filter(|_| verdict.rule.is_some()) {
+        writeln!(out, "          \"{reason}\"")?;
+    }
+    for command in &closure.commands {
+        writeln!(out, "  runs    {} in place of {} ({})", command.command, command.module, command.source)?;
+    }
+    for out_of in &closure.blacklisted {
+        writeln!(out, "  leaves  {}: blacklisted, and asked for by an alias ({})", out_of.module, out_of.source)?;
+    }
+    let label = if verdict.carried_out == Action::Block { "would load" } else { "loads" };
+    for (at, module) in closure.modules.iter().enumerate() {
+        let needed = match module.needed_as {
+            NeededAs::Target => "target",
+            NeededAs::Dependency => "dependency",
+            NeededAs::Softdep => "soft dependency",
+        };
+        let state = match module.state {
+            ModuleState::Absent => "",
+            ModuleState::Live => ", there already",
+            ModuleState::Builtin => ", built into the kernel",
+        };
+        let mark = if verdict.module.as_ref() == Some(&module.name) && verdict.rule.is_some() { "  <- decides" } else { "" };
+        writeln!(out, "  {:<7} {} ({needed}{state}){mark}", if at == 0 { label } else { "" }, module.name)?;
+    }
+    for (at, setting) in settings.iter().enumerate() {
+        write!(out, "  {:<7} {} = {} ({}", if at == 0 { "sets" } else { "" }, setting.key, setting.value, setting.source)?;
+        match &setting.formula {
+            Some(formula) => writeln!(out, ": {formula})")?,
+            None => writeln!(out, ")")?,
+        }
+    }
+    for failure in failures {
+        writeln!(out, "  but     {failure}")?;
+    }
+    Ok(())
+}
+
+/// One sentence: what decided.
+fn why(judgement: &Judgement) -> String {
+    let Judgement { request, closure, verdict, .. } = judgement;
+    let Some(rule) = &verdict.rule else {
+        return match &verdict.reason {
+            Some(reason) => format!("{reason} ({})", verdict.source),
+            None if closure.modules.is_empty() => "nothing would be loaded, no rule matches".to_owned(),
+            None if closure.modules.iter().all(|module| module.state != ModuleState::Absent) => {
+                "everything is there already, no rule matches".to_owned()
+            }
+            None => "no rule matches: the default decides".to_owned(),
+        };
+    };
+    let place = format!("rule \"{rule}\", {}", verdict.source);
+    let Some(module) = &verdict.module else { return format!("{place}, matches the name asked for") };
+    if module == &request.name {
+        return format!("{place}, matches {module}");
+    }
+    let needed_as = closure.modules.iter().find(|other| other.name == *module).map(|other| other.needed_as);
+    match needed_as {
+        Some(NeededAs::Dependency) => format!("{place}, matches {module}, which {} needs", request.name),
+        Some(NeededAs::Softdep) => format!("{place}, matches {module}, a soft dependency of {}", request.name),
+        _ => format!("{place}, matches {module}, which {} stands for", request.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_the_worst_in_order() {
+        for (a, b, expected) in [(0, 3, 3), (3, 1, 1), (1, 2, 2), (2, 0, 2), (0, 0, 0), (3, 0, 3)] {
+            assert_eq!(worse(a, b), expected, "{a} {b}");
+            assert_eq!(worse(b, a), expected, "{b} {a}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! `guard enable` and `guard disable`: the kernel's helper, ours or the former one.
+
+use std::ffi::CString;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{Common, apply, exit};
+use crate::delegate::Plan;
+use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
+
+/// Where the former helper's path is kept until it is given back. It need not survive a reboot: then the kernel has its
+/// own default again.
+const FORMER: &str = "/run/modprobe-guard/former-helper";
+/// The kernel's default if it was built without another (CONFIG_MODPROBE_PATH).
+const KERNELS_OWN: &str = "/sbin/modprobe";
+/// How long the helper may take to prove that it runs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Applies the policy files, then makes the kernel ask us. Refuses where that would not work.
+pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
+    let status = match apply::apply(host, common) {
+        Ok(done) => {
+            println!("{done}");
+            exit::GOOD
+        }
+        Err(()) => {
+            eprintln!("guard: going on with the policy in force");
+            exit::BAD
+        }
+    };
+    match arm(host, force) {
+        Ok(said) => {
+            said.iter().for_each(|line| println!("{line}"));
+            status
+        }
+        Err(error) => {
+            eprintln!("guard: not armed: {error}");
+            exit::BAD
+        }
+    }
+}
+
+fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
+    let current = current(host)?;
+    if current == HELPER {
+        can_work(host)?;
+        return Ok(vec![format!("armed already: {KERNEL_MODPROBE} is {HELPER}")]);
+    }
+    if !is_modprobe(&current) && !force {
+        let what = if current.is_empty() { "empty, so that the kernel loads nothing".into() } else { format!("{current:?}, which is not ours") };
+        return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
+    }
+    can_work(host)?;
+    remember(host, &current)?;
+    host.write_existing(KERNEL_MODPROBE, HELPER.as_bytes()).map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
+    if self::current(host)? != HELPER {
+        return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
+    }
+    Ok(vec![format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back")])
+}
+
+/// Gives the kernel its former helper back. A helper that is not ours is left alone.
+pub fn disable(host: &Host, _: &Common) -> u8 {
+    match disarm(host) {
+        Ok(said) => {
+            println!("{said}");
+            exit::GOOD
+        }
+        Err(error) => {
+            eprintln!("guard: not disarmed: {error}");
+            exit::BAD
+        }
+    }
+}
+
+fn disarm(host: &Host) -> Result<String, String> {
+    let current = current(host)?;
+    if current != HELPER {
+        return Ok(format!("not armed: {KERNEL_MODPROBE} is {current:?} and stays"));
+    }
+    let former = former(host);
+    host.write_existing(KERNEL_MODPROBE, former.as_bytes()).map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
+    if self::current(host)? != former {
+        return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
+    }
+    let _ = std::fs::remove_file(host.shown(FORMER));
+    Ok(format!("disarmed: {KERNEL_MODPROBE} was {HELPER}, is {former:?} again"))
+}
+
+/// The helper that the kernel runs now.
+///
+/// # Errors
+/// What it means that there is none to be set.
+pub fn current(host: &Host) -> Result<String, String> {
+    match host.line(KERNEL_MODPROBE) {
+        Some(path) => Ok(String::from_utf8_lossy(&path).into_owned()),
+        None if host.list("/proc/sys/kernel").is_err() => Err(format!("{KERNEL_MODPROBE}: not there: /proc is not mounted")),
+        None => Err(format!("{KERNEL_MODPROBE}: not there: this kernel loads no modules (CONFIG_MODULES is off)")),
+    }
+}
+
+fn is_modprobe(path: &str) -> bool {
+    path.rsplit('/').next() == Some("modprobe")
+}
+
+/// What the kernel had before us.
+fn former(host: &Host) -> String {
+    let kept = host.line(FORMER).and_then(|path| String::from_utf8(path).ok());
+    kept.filter(|path| path != HELPER).unwrap_or_else(|| KERNELS_OWN.to_owned())
+}
+
+fn remember(host: &Host, current: &str) -> Result<(), String> {
+    let keep = || -> std::io::Result<()> {
+        let directory = host.shown(RUN);
+        if !directory.is_dir() {
+            std::fs::create_dir(&directory)?;
+            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
+        }
+        std::fs::write(host.shown(FORMER), format!("{current}\n"))
+    };
+    // Without it, disable falls back on the kernel's own default: only another value would be lost.
+    match keep() {
+        Err(error) if current != KERNELS_OWN => Err(format!("{FORMER}: write {current:?}: {error}; needed to give it back")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what would leave the kernel with a helper that does not work.
+fn can_work(host: &Host) -> Result<(), String> {
+    let helper = std::fs::metadata(host.shown(HELPER)).map_err(|error| format!("{HELPER}: open: {error}; run install/install.sh"))?;
+    if !helper.is_file() || helper.mode() & 0o111 == 0 {
+        return Err(format!("{HELPER}: is no executable file; run install/install.sh"));
+    }
+    if host.is_this() && (helper.uid() != 0 || helper.mode() & 0o022 != 0) {
+        return Err(format!("{HELPER}: can be changed by others than root; chown root:root and chmod 0755 it"));
+    }
+    let policy = host.policy_in_force().policy;
+    let delegate = policy.defaults.delegate.as_str();
+    let only_that = Plan { candidates: CString::new(delegate).into_iter().collect(), ..Plan::new(delegate, &[], false, None) };
+    only_that.check(host).map_err(|failures| failures.join("; "))?;
+    if host.is_this() { helper_runs() } else { Ok(()) }
+}
+
+/// Runs the helper as the kernel would, with arguments that load nothing: it has to hand them to the real modprobe.
+fn helper_runs() -> Result<(), String> {
+    let failed = |what: String| format!("{HELPER} --version: {what}; the kernel's requests would fail as well");
+    let mut child = Command::new(HELPER)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed(format!("run: {error}")))?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(failed(format!("ended with {status}"))),
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Ok(None) => {
+                let _ = child.kill();
+                return Err(failed(format!("did not end within {} s", PATIENCE.as_secs())));
+            }
+            Err(error) => return Err(failed(format!("wait: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `guard`, the administrator's tool: one file a verb.
+//!
+//! The definitions below are the only ones: parser, `--help` and everything generated come out of them.
+
+mod apply;
+mod check;
+mod dry_run;
+mod enable;
+mod log;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::host::Host;
+
+/// Exit statuses; their meaning for each verb is in its help.
+mod exit {
+    /// As asked, or nothing found.
+    pub const GOOD: u8 = 0;
+    /// Blocked, unsound, findings.
+    pub const BAD: u8 = 1;
+    /// Usage, or it cannot be told.
+    pub const CANNOT_TELL: u8 = 2;
+    /// No such module.
+    pub const NO_SUCH_MODULE: u8 = 3;
+}
+
+/// Options that every verb understands.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Print JSON: one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// Judge by FILE instead of the policy in force
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Read the host whose files lie below DIR (DIR/etc, DIR/proc, DIR/sys, DIR/lib/modules)
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Judge for this kernel release instead of the running one
+    #[arg(long, global = true, value_name = "VERSION")]
+    kernel: Option<String>,
+}
+
+/// Decides which kernel modules get loaded on request, and by whom.
+#[derive(Parser, Debug)]
+#[command(name = "guard", version, override_usage = "guard --dry-run NAME...\n       guard COMMAND [OPTIONS]", arg_required_else_help = true)]
+struct Guard {
+    /// What a request for NAME would do, and why; loads nothing (`guard --dry-run --help`)
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Validate a policy, touching nothing: FILE, or the sources installed here.
+    /// Exit status: 0 sound, 1 findings, 2 no such file or not readable
+    Check {
+        /// The policy to validate
+        file: Option<PathBuf>,
+    },
+    /// Check the policy files and put them in force, whole or not at all.
+    /// Exit status: 0 done, 1 unsound: what was in force stays
+    Apply,
+    /// Apply, then make the kernel ask us. Exit status: 0 armed and sound, 1 not
+    Enable {
+        /// Take the place of a helper that is neither modprobe nor ours
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give the kernel its former helper back
+    Disable,
+    /// Armed or not, ways covered, policy in force, table use. Exit status: 0 armed and sound, 1 not
+    Status,
+    /// The records of this host, or of FILEs
+    Log {
+        /// Files of records, as /var/log/modprobe-guard/audit.jsonl
+        files: Vec<PathBuf>,
+        /// Move the records that are still in memory to disk, print nothing
+        #[arg(long, conflicts_with = "files")]
+        flush: bool,
+    },
+}
+
+/// What a request for NAME would do, and why; loads nothing; needs no root.
+/// Exit status: 0 would be allowed, 1 blocked, 2 cannot tell, 3 no such module; of several names the worst, in the
+/// order 2, 1, 3, 0
+#[derive(Parser, Debug)]
+#[command(name = "guard", version, override_usage = "guard --dry-run [OPTIONS] NAME...")]
+struct DryRun {
+    /// What a request for NAME would do, and why
+    #[arg(long, required = true)]
+    dry_run: bool,
+    #[command(flatten)]
+    common: Common,
+    /// Names or aliases, as the kernel or a person would ask for them; `-` reads names from standard input, one a line
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<OsString>,
+}
+
+/// Runs `guard` with the process's arguments.
+pub fn run() -> ExitCode {
+    // Written to a pipe whose reader left, we end quietly as other tools do.
+    // SAFETY: a default disposition, set before anything is written.
+    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    // A name may be the same as a verb's: with --dry-run there are no verbs.
+    let before_names = arguments.iter().take_while(|argument| *argument != "--");
+    if before_names.into_iter().any(|argument| argument == "--dry-run") {
+        let DryRun { dry_run: _, common, names } = DryRun::parse_from(arguments);
+        return code(with_host(&common, |host| dry_run::run(host, &common, &names)));
+    }
+    let Guard { verb, common, dry_run: _ } = Guard::parse_from(arguments);
+    let Some(verb) = verb else {
+        eprintln!("guard: no command; see guard --help");
+        return ExitCode::from(exit::CANNOT_TELL);
+    };
+    code(with_host(&common, |host| match verb {
+        Verb::Check { file } => check::run(host, &common, file.as_deref()),
+        Verb::Apply => apply::run(host, &common),
+        Verb::Enable { force } => enable::enable(host, &common, force),
+        Verb::Disable => enable::disable(host, &common),
+        Verb::Status => status::run(host, &common),
+        Verb::Log { files, flush } => log::run(host, &common, &files, flush),
+    }))
+}
+
+fn code(status: u8) -> ExitCode {
+    let _ = std::io::stdout().flush();
+    ExitCode::from(status)
+}
+
+fn with_host(common: &Common, run: impl FnOnce(&Host) -> u8) -> u8 {
+    let host = match &common.root {
+        None => Ok(Host::this()),
+        Some(root) => Host::at(root).map_err(|error| format!("{}: open: {error}; --root takes a directory", root.display())),
+    };
+    match host {
+        Ok(host) => run(&host),
+        Err(error) => {
+            eprintln!("guard: {error}");
+            exit::CANNOT_TELL
+        }
+    }
+}

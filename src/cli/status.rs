@@ -1,0 +1,115 @@
+//! `guard status`: armed or not, by which policy, and how the table is used.
+
+use serde::Serialize;
+
+use super::{Common, enable, exit};
+use crate::host::{HELPER, Host};
+
+/// What is said, in JSON and in words.
+#[derive(Serialize)]
+struct Status {
+    /// Whether the kernel asks us.
+    armed: bool,
+    /// What it runs; absent where it loads no modules.
+    helper: Option<String>,
+    /// Why it is not armed, or the policy not sound; empty if all is well.
+    problems: Vec<String>,
+    /// Where the policy in force comes from.
+    policy: String,
+    /// Number of its rules.
+    rules: usize,
+    /// The ways in which modules get loaded.
+    ways: Vec<Way>,
+    /// The connection tracking table, if there is one.
+    conntrack: Option<Table>,
+}
+
+/// One way in which modules get loaded.
+#[derive(Serialize)]
+struct Way {
+    way: &'static str,
+    covered: bool,
+    by: &'static str,
+}
+
+/// Use of the connection tracking table.
+#[derive(Serialize)]
+struct Table {
+    count: i64,
+    max: i64,
+    buckets: Option<i64>,
+}
+
+/// Prints the state of the guard on `host`.
+pub fn run(host: &Host, common: &Common) -> u8 {
+    let status = look(host);
+    if common.json {
+        match serde_json::to_string(&status) {
+            Ok(line) => println!("{line}"),
+            Err(error) => eprintln!("guard: {error}"),
+        }
+    } else {
+        print(&status);
+    }
+    if status.armed && status.problems.is_empty() { exit::GOOD } else { exit::BAD }
+}
+
+fn look(host: &Host) -> Status {
+    let mut problems = Vec::new();
+    let helper = enable::current(host).map_err(|error| problems.push(error)).ok();
+    let armed = helper.as_deref() == Some(HELPER);
+    if let Some(helper) = helper.as_ref().filter(|_| !armed) {
+        problems.push(format!("not armed: the kernel runs {helper:?}; guard enable changes that"));
+    }
+    if armed && host.open(HELPER).is_err() {
+        problems.push(format!("{HELPER}: not there, and the kernel runs it; run install/install.sh"));
+    }
+    let in_force = host.policy_in_force();
+    problems.extend(in_force.failures.iter().cloned());
+    problems.extend(host.policy_behind(&in_force));
+    let number = |key: &str| host.number(format!("/proc/sys/net/netfilter/{key}"));
+    let conntrack = number("nf_conntrack_count").zip(number("nf_conntrack_max")).map(|(count, max)| Table {
+        count,
+        max,
+        buckets: number("nf_conntrack_buckets"),
+    });
+    Status {
+        armed,
+        helper,
+        problems,
+        policy: in_force.origin.to_string(),
+        rules: in_force.policy.rules.len(),
+        ways: ways(armed),
+        conntrack,
+    }
+}
+
+fn ways(armed: bool) -> Vec<Way> {
+    let helper = if armed { "kernel.modprobe" } else { "nothing; guard enable covers it" };
+    vec![
+        Way { way: "requests of the kernel", covered: armed, by: helper },
+        Way { way: "libxtables (iptables-legacy)", covered: armed, by: helper },
+        Way { way: "modprobe(8) and libkmod (udev, systemd) run directly", covered: false, by: "nothing" },
+        Way { way: "insmod, finit_module(2) by root", covered: false, by: "nobody can; kernel.modules_disabled=1 helps" },
+    ]
+}
+
+fn print(status: &Status) {
+    println!("{}", if status.armed { "armed" } else { "NOT ARMED" });
+    for way in &status.ways {
+        println!("  {:<8} {:<54} {}", if way.covered { "covered" } else { "open" }, way.way, way.by);
+    }
+    println!("  policy   {} ({} rules)", status.policy, status.rules);
+    match &status.conntrack {
+        None => println!("  table    connection tracking is not loaded"),
+        Some(Table { count, max: 0, .. }) => println!("  table    {count} connections, no limit"),
+        Some(Table { count, max, buckets }) => {
+            let percent = count.saturating_mul(100).checked_div(*max).unwrap_or(0);
+            let buckets = buckets.map_or_else(String::new, |buckets| format!(", {buckets} buckets"));
+            println!("  table    {count} of {max} connections, {percent} % full{buckets}");
+        }
+    }
+    for problem in &status.problems {
+        println!("  problem  {problem}");
+    }
+}

@@ -1,0 +1,87 @@
+//! The verdict on a request, up to the point where something would be done: the helper acts on it, a dry run shows it.
+
+use crate::host::Host;
+use crate::host::modules::Tree;
+use crate::model::{Action, Caller, Closure, IndexHealth, Request, Requester, Verdict};
+use crate::modules::{self, Config};
+use crate::policy::{self, Policy};
+
+/// The kernel command line's word that lets everything pass.
+const OFF: &[u8] = b"modprobe_guard=off";
+
+/// All that verdicts on one host, for one kernel, by one policy have in common.
+pub struct Judge<'a> {
+    host: &'a Host,
+    policy: &'a Policy,
+    tree: Tree,
+    config: Config,
+    is_off: bool,
+    failures: Vec<String>,
+}
+
+/// What would be done with a request, and why.
+pub struct Judgement {
+    /// The request.
+    pub request: Request,
+    /// What it would load.
+    pub closure: Closure,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// What could not be read on the way.
+    pub failures: Vec<String>,
+}
+
+impl<'a> Judge<'a> {
+    /// Reads modprobe.d; files of the index are opened when a name needs them.
+    pub fn new(host: &'a Host, kernel: &str, policy: &'a Policy) -> Judge<'a> {
+        let tree = host.modules(kernel);
+        let (config, failures) = host.modprobe_config(&tree);
+        let command_line = host.kernel_command_line();
+        let is_off = command_line.split(u8::is_ascii_whitespace).any(|word| word == OFF);
+        Judge { host, policy, tree, config, is_off, failures }
+    }
+
+    /// The modprobe.d configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What would be done with `request`, made by `requester`.
+    pub fn judge(&self, request: Request, requester: &Requester) -> Judgement {
+        if is_path(&request) {
+            let verdict = fixed(Action::Block, "built in", "a name from the kernel that begins with / or . names no module");
+            return Judgement { request, closure: Closure::default(), verdict, failures: self.failures.clone() };
+        }
+        let closure = modules::resolve(request.name.as_bytes(), &self.tree, &self.config, |module| self.host.is_live(module));
+        let verdict = if self.is_off {
+            fixed(Action::Allow, "/proc/cmdline", "modprobe_guard=off on the kernel command line: everything passes")
+        } else {
+            policy::decide(self.policy, &request, &closure, requester)
+        };
+        let mut failures = self.failures.clone();
+        match &closure.index {
+            IndexHealth::Intact => {}
+            IndexHealth::Partial(errors) => failures.extend(errors.iter().cloned()),
+            IndexHealth::Missing(error) => failures.push(error.clone()),
+        }
+        Judgement { request, closure, verdict, failures }
+    }
+}
+
+/// kmod 31 and later take such a name for a file to load; a person may mean that, whoever made the kernel ask may not.
+fn is_path(request: &Request) -> bool {
+    matches!(request.caller, Caller::Kernel | Caller::Xtables)
+        && matches!(request.name.as_bytes().first(), Some(b'/' | b'.'))
+}
+
+fn fixed(action: Action, source: &str, reason: &str) -> Verdict {
+    Verdict {
+        action,
+        enforced: true,
+        rule: None,
+        source: source.to_owned(),
+        module: None,
+        reason: Some(reason.to_owned()),
+        carried_out: action,
+    }
+}

@@ -1,0 +1,34 @@
+//! Standard descriptors. The kernel starts helpers without any: what is opened first would become our standard output,
+//! or the delegate's.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+
+/// Gives every standard descriptor that is closed a place holder: a path to `/` that can neither be read nor written
+/// and that the delegate does not inherit. `/dev/null` would do too, but there may be no `/dev` yet.
+pub fn occupy() {
+    while let Ok(descriptor) = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+        let number = std::os::fd::AsRawFd::as_raw_fd(&descriptor);
+        if number > 2 {
+            break;
+        }
+        std::mem::forget(descriptor);
+    }
+}
+
+/// Writes one line to standard error if it takes it at once: a pipe that nobody reads must not hold up a request.
+pub fn say(line: &str) {
+    let stderr = std::io::stderr();
+    let mut wanted = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if matches!(poll(&mut wanted, PollTimeout::from(100u8)), Ok(ready) if ready > 0) && is_open() {
+        let _ = stderr.lock().write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+fn is_open() -> bool {
+    fcntl(std::io::stderr().as_fd(), FcntlArg::F_GETFL).is_ok_and(|flags| flags & OFlag::O_PATH.bits() == 0)
+}

@@ -1,0 +1,255 @@
+//! What happens to a request when we fail ourselves: a panic, a crash, memory that can't be had, time that runs out.
+//!
+//! Everything needed is laid out before anything can fail, and leaving takes only async-signal-safe calls
+//! (signal-safety(7)). Blocked stays blocked; what was permitted is handed to modprobe; before the verdict the policy's
+//! `on_failure` counts.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
+
+use crate::delegate::{ENVIRONMENT, KNOWN, VARIABLE};
+
+/// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
+const PATIENCE: i64 = 2_000_000;
+/// More arguments than the kernel or libxtables ever send; with more, leaving means status 1.
+const MAX_ARGUMENTS: usize = 64;
+/// What is left of [`PATIENCE`] while the delegate runs.
+static LEFT_OVER: AtomicI64 = AtomicI64::new(PATIENCE);
+/// How far a request has come.
+static PHASE: AtomicU8 = AtomicU8::new(Phase::Undecided as u8);
+/// `on_failure = "allow"`.
+static FAILURE_ALLOWS: AtomicBool = AtomicBool::new(true);
+/// The delegate's status, once it ended.
+static STATUS: AtomicI32 = AtomicI32::new(1);
+/// The process that answers the request; children of ours only end.
+static ANSWERING: AtomicI32 = AtomicI32::new(0);
+/// Device and inode of this program, so as not to run it in modprobe's place.
+static OURSELVES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+static ARGUMENTS: [AtomicPtr<c_char>; MAX_ARGUMENTS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_ARGUMENTS];
+static ALTERNATE_STACK: [AtomicU8; 65536] = [const { AtomicU8::new(0) }; 65536];
+
+/// The value of [`VARIABLE`] in what leaving starts: whoever finds it in its environment is in modprobe's place by
+/// mistake and would fail as we did.
+pub const LEFT: &[u8] = b"failed";
+
+/// How far a request has come.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No verdict yet.
+    Undecided,
+    /// The answer is 1, whatever comes.
+    Blocked,
+    /// The delegate is to be run.
+    Permitted,
+    /// It was run; its status is the answer.
+    Delegated,
+}
+
+/// Lays everything out; call it first.
+///
+/// # Safety
+/// `argv` is the process's own argument vector: `argc` pointers to C strings that nobody frees.
+pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
+    ANSWERING.store(own_pid(), SeqCst);
+    let count = usize::try_from(argc).unwrap_or(0);
+    if count < MAX_ARGUMENTS {
+        for (at, slot) in ARGUMENTS.iter().enumerate().take(count) {
+            // SAFETY: `at` is below argc.
+            let argument = unsafe { *argv.add(at) }.cast_mut();
+            // SAFETY: an argument is a C string.
+            let is_hook = at == 1 && unsafe { CStr::from_ptr(argument) } == c"--hook";
+            slot.store(if is_hook { c"--ignore-install".as_ptr().cast_mut() } else { argument }, SeqCst);
+        }
+        if let Some(first) = ARGUMENTS.first() {
+            first.store(c"modprobe".as_ptr().cast_mut(), SeqCst);
+        }
+    }
+    if let Some((device, inode)) = identity(c"/proc/self/exe").or_else(|| identity(c"/usr/sbin/modprobe-guard")) {
+        store_identity(device, inode);
+    }
+    for signal in [libc::SIGALRM, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
+        catch(signal);
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        crate::audit::complain(&format!("modprobe-guard: panic: {panic}; {}", promise()));
+        leave()
+    }));
+    run_clock();
+}
+
+/// What the policy says is to happen if we fail before the verdict.
+pub fn set_failure_allows(allows: bool) {
+    FAILURE_ALLOWS.store(allows, SeqCst);
+}
+
+/// Says how far the request has come.
+pub fn set_phase(phase: Phase) {
+    PHASE.store(phase as u8, SeqCst);
+}
+
+/// Says what the delegate answered.
+pub fn set_status(status: i32) {
+    STATUS.store(status, SeqCst);
+    set_phase(Phase::Delegated);
+}
+
+/// From here the time is ours, until [`stop_clock`] or [`PATIENCE`] is over.
+pub fn run_clock() {
+    set_timer(LEFT_OVER.load(SeqCst));
+}
+
+/// From here the time is the delegate's.
+pub fn stop_clock() {
+    // A little is always left to write the record.
+    LEFT_OVER.store(set_timer(0).max(PATIENCE / 8), SeqCst);
+}
+
+/// Sets the timer that ends our patience, in microseconds, 0 for never; what was left of the old one.
+fn set_timer(microseconds: i64) -> i64 {
+    let value = |tv_sec, tv_usec| libc::timeval { tv_sec, tv_usec };
+    let mut timer = libc::itimerval {
+        it_interval: value(0, 0),
+        it_value: value(microseconds / 1_000_000, microseconds % 1_000_000),
+    };
+    let new = timer;
+    // SAFETY: two valid timers.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &new, &mut timer) };
+    timer.it_value.tv_sec * 1_000_000 + timer.it_value.tv_usec
+}
+
+fn promise() -> &'static str {
+    match PHASE.load(SeqCst) {
+        phase if phase == Phase::Blocked as u8 => "the request stays blocked",
+        phase if phase == Phase::Delegated as u8 => "the load stands",
+        phase if phase == Phase::Undecided as u8 && !FAILURE_ALLOWS.load(SeqCst) => "on_failure blocks the request",
+        _ => "the request is handed to modprobe",
+    }
+}
+
+/// Ends this process with the best answer there is.
+pub fn leave() -> ! {
+    if own_pid() == ANSWERING.load(SeqCst) {
+        let phase = PHASE.load(SeqCst);
+        if phase == Phase::Delegated as u8 {
+            exit(STATUS.load(SeqCst));
+        }
+        let undecided = phase == Phase::Undecided as u8;
+        if phase == Phase::Permitted as u8 || (undecided && FAILURE_ALLOWS.load(SeqCst)) {
+            become_modprobe();
+        }
+    }
+    exit(1)
+}
+
+/// Replaces this process by the first known modprobe that is not ourselves; returns if there is none.
+fn become_modprobe() {
+    if ARGUMENTS.first().is_none_or(|first| first.load(SeqCst).is_null()) {
+        return;
+    }
+    stop_clock();
+    // VARIABLE=LEFT, spelt out since nothing may be put together here.
+    const _: () = assert!(matches!(VARIABLE.as_bytes(), b"MODPROBE_GUARD") && matches!(LEFT, b"failed"));
+    let [home, term, path] = ENVIRONMENT;
+    let environment =
+        [home.as_ptr(), term.as_ptr(), path.as_ptr(), c"MODPROBE_GUARD=failed".as_ptr(), ptr::null::<c_char>()];
+    // SAFETY: plain system calls on our own signal state.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &all, ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    for candidate in KNOWN_PATHS {
+        if identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode)) {
+            // SAFETY: ARGUMENTS is an array of C strings that ends with a null (AtomicPtr has the layout of a pointer),
+            // and so is the environment. Returns only if it failed.
+            unsafe { libc::execve(candidate.as_ptr(), ARGUMENTS.as_ptr().cast(), environment.as_ptr()) };
+        }
+    }
+}
+
+/// [`KNOWN`] as C strings: none can be made when memory is what we lack.
+const KNOWN_PATHS: [&CStr; 6] =
+    [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
+
+extern "C" fn on_signal(signal: c_int) {
+    if own_pid() == ANSWERING.load(SeqCst) {
+        say(if signal == libc::SIGALRM {
+            b"<83>modprobe-guard: own work took over 2 s; answered without it\n"
+        } else {
+            b"<83>modprobe-guard: crashed; answered as on_failure says\n"
+        });
+    }
+    leave()
+}
+
+/// One line to the kernel log (authpriv, err), if it can be had at once.
+fn say(line: &[u8]) {
+    // SAFETY: open, write and close with a valid path and buffer.
+    unsafe {
+        let log = libc::open(c"/dev/kmsg".as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
+        if log >= 0 {
+            libc::write(log, line.as_ptr().cast(), line.len());
+            libc::close(log);
+        }
+    }
+}
+
+fn catch(signal: c_int) {
+    // SAFETY: the handler makes async-signal-safe calls only; the stack is a static of ours that nothing else uses, so
+    // that a stack that overflowed can be left as well.
+    unsafe {
+        let stack = libc::stack_t {
+            ss_sp: ALTERNATE_STACK.as_ptr().cast_mut().cast(),
+            ss_flags: 0,
+            ss_size: ALTERNATE_STACK.len(),
+        };
+        libc::sigaltstack(&stack, ptr::null_mut());
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_signal as extern "C" fn(c_int) as usize;
+        action.sa_flags = libc::SA_ONSTACK | libc::SA_RESETHAND;
+        libc::sigaction(signal, &action, ptr::null_mut());
+    }
+}
+
+fn own_pid() -> i32 {
+    // SAFETY: getpid has no preconditions.
+    unsafe { libc::getpid() }
+}
+
+fn exit(status: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+fn identity(path: &CStr) -> Option<(u64, u64)> {
+    // SAFETY: stat fills a buffer of ours, which all zeroes is a value of.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        (libc::stat(path.as_ptr(), &mut found) == 0).then_some((found.st_dev, found.st_ino))
+    }
+}
+
+fn store_identity(device: u64, inode: u64) {
+    let [ours_device, ours_inode] = &OURSELVES;
+    ours_device.store(device, SeqCst);
+    ours_inode.store(inode, SeqCst);
+}
+
+fn is_ourselves(device: u64, inode: u64) -> bool {
+    let [ours_device, ours_inode] = &OURSELVES;
+    (ours_device.load(SeqCst), ours_inode.load(SeqCst)) == (device, inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lists_of_modprobes_are_one() {
+        let paths: Vec<&str> = KNOWN_PATHS.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(paths, KNOWN);
+    }
+}
