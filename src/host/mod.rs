@@ -3,8 +3,9 @@
 //! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
 
 pub mod child;
+mod policy;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
+
+pub use policy::{InForce, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
 pub const KERNEL_MODPROBE: &str = "/proc/sys/kernel/modprobe";
@@ -61,10 +64,11 @@ impl Host {
     }
 
     /// The path as a person outside sees it, for messages.
-    pub fn shown(&self, path: &str) -> PathBuf {
+    pub fn shown(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
         match &self.root {
-            None => PathBuf::from(path),
-            Some((root, _)) => root.join(path.trim_start_matches('/')),
+            None => path.to_path_buf(),
+            Some((root, _)) => root.join(path.strip_prefix("/").unwrap_or(path)),
         }
     }
 
@@ -155,7 +159,11 @@ impl Host {
 
 /// The whole of an open regular file of at most `limit` bytes; see [`Host::read`].
 pub fn read_file(file: &File, limit: usize) -> io::Result<Vec<u8>> {
-    let metadata = file.metadata()?;
+    read_of(file, &file.metadata()?, limit)
+}
+
+/// [`read_file`] for those who have looked at the metadata already.
+fn read_of(file: &File, metadata: &Metadata, limit: usize) -> io::Result<Vec<u8>> {
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
     }

@@ -1,0 +1,196 @@
+//! The policy in force, as it lies in `policy.bin`: checked and resolved, so the helper parses nothing.
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 8 | magic |
+//! | 4 | version of this form, little-endian |
+//! | 4 | length of the payload, little-endian |
+//! | 4 | CRC-32 of the twelve bytes that went before without the magic's, and of the payload |
+//! | rest | payload, postcard |
+
+use serde::{Deserialize, Serialize};
+
+use super::{Policy, Source};
+
+const MAGIC: &[u8; 8] = b"mguardpl";
+/// Goes up with every change of [`Applied`] or of a type in it: postcard names no fields.
+const VERSION: u32 = 1;
+
+/// What `guard apply` puts in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The policy.
+    pub policy: Policy,
+    /// The files that it was made of, in the order in which they counted.
+    pub sources: Vec<Digest>,
+}
+
+/// What is remembered of a file, to tell whether it has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// Its path, as in [`Source::path`].
+    pub path: String,
+    /// Its length in bytes.
+    pub length: usize,
+    /// CRC-32 of its bytes.
+    pub crc32: u32,
+}
+
+impl Digest {
+    /// The digest of `source`.
+    pub fn of(source: &Source) -> Digest {
+        Digest { path: source.path.clone(), length: source.bytes.len(), crc32: crc32fast::hash(&source.bytes) }
+    }
+}
+
+impl Applied {
+    /// `policy`, which was parsed from `sources`.
+    pub fn new(policy: Policy, sources: &[Source]) -> Applied {
+        Applied { policy, sources: sources.iter().map(Digest::of).collect() }
+    }
+}
+
+/// The bytes of `policy.bin`.
+///
+/// # Errors
+/// If the policy has more than 4 GiB.
+pub fn encode(applied: &Applied) -> Result<Vec<u8>, String> {
+    let payload = postcard::to_stdvec(applied).map_err(|error| format!("cannot encode the policy: {error}"))?;
+    let length =
+        u32::try_from(payload.len()).map_err(|_| format!("a policy of {} bytes is too long", payload.len()))?;
+    let crc32 = checksum(VERSION, length, &payload);
+    Ok([MAGIC, &VERSION.to_le_bytes()[..], &length.to_le_bytes(), &crc32.to_le_bytes(), &payload].concat())
+}
+
+/// The policy that `bytes` hold.
+///
+/// # Errors
+/// What is wrong with them, to follow a path: `is damaged: ...` or `is of another version: ...`.
+pub fn decode(bytes: &[u8]) -> Result<Applied, String> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or("is damaged: it does not begin as a policy in force does")?;
+    let (version, rest) = number(rest)?;
+    if version != VERSION {
+        return Err(format!("is of another version: {version} instead of {VERSION}"));
+    }
+    let (length, rest) = number(rest)?;
+    let (crc32, payload) = number(rest)?;
+    if usize::try_from(length) != Ok(payload.len()) {
+        return Err(format!("is damaged: it holds {} bytes instead of {length}", payload.len()));
+    }
+    if checksum(version, length, payload) != crc32 {
+        return Err("is damaged: its checksum does not fit".into());
+    }
+    match postcard::take_from_bytes(payload) {
+        Ok((applied, [])) => Ok(applied),
+        Ok(_) => Err("is damaged: something follows the policy".into()),
+        Err(error) => Err(format!("is damaged: {error}")),
+    }
+}
+
+/// In which way the files are no longer those that were applied; `None` if they are.
+pub fn behind(applied: &[Digest], sources: &[Source]) -> Option<String> {
+    let now: Vec<Digest> = sources.iter().map(Digest::of).collect();
+    let same_path = |digest: &Digest, others: &[Digest]| others.iter().find(|other| other.path == digest.path).cloned();
+    let changed = now.iter().filter(|digest| same_path(digest, applied).is_some_and(|then| then != **digest));
+    let added = now.iter().filter(|digest| same_path(digest, applied).is_none());
+    let gone = applied.iter().filter(|digest| same_path(digest, &now).is_none());
+    let words: Vec<String> = changed
+        .map(|digest| format!("{} has changed", digest.path))
+        .chain(added.map(|digest| format!("{} is new", digest.path)))
+        .chain(gone.map(|digest| format!("{} is gone", digest.path)))
+        .collect();
+    if words.is_empty() && applied != now {
+        return Some("the order of the files has changed".into());
+    }
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+fn number(bytes: &[u8]) -> Result<(u32, &[u8]), String> {
+    let (number, rest) = bytes.split_first_chunk().ok_or("is damaged: it is cut short")?;
+    Ok((u32::from_le_bytes(*number), rest))
+}
+
+fn checksum(version: u32, length: u32, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&version.to_le_bytes());
+    hasher.update(&length.to_le_bytes());
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::parse;
+
+    const TEXT: &str = "[defaults]\naction = \"block\"\n[[rule]]\nid = \"a\"\nmodules = [\"x-y\", \"z*\"]\nrequests = [\"q\"]\n\
+        action = \"allow-sysctl\"\nreason = \"ü\"\nenforce = false\n[conntrack]\nmax = 7\n[sysctl]\n\"a.b\" = -1";
+
+    fn sample() -> Applied {
+        let sources = [Source::new("p", TEXT.into())];
+        Applied::new(parse(&sources).unwrap(), &sources)
+    }
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let bytes = encode(&sample()).unwrap();
+        assert_eq!(decode(&bytes), Ok(sample()));
+        // If this fails, a type has changed: raise VERSION, then put the new number here.
+        assert_eq!((VERSION, crc32fast::hash(&bytes)), (1, 638_799_911));
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let bytes = encode(&sample()).unwrap();
+        let changed = |at: usize, byte: u8| [&bytes[..at], &[byte], &bytes[at + 1..]].concat();
+        for (bytes, wrong) in [
+            (Vec::new(), "is damaged: it does not begin as a policy in force does".to_owned()),
+            (changed(0, b'x'), "is damaged: it does not begin as a policy in force does".into()),
+            (changed(8, 9), "is of another version: 9 instead of 1".into()),
+            (bytes[..15].to_vec(), "is damaged: it is cut short".into()),
+            (bytes[..30].to_vec(), format!("is damaged: it holds 10 bytes instead of {}", bytes.len() - 20)),
+            (changed(16, bytes[16] ^ 1), "is damaged: its checksum does not fit".into()),
+            (changed(40, bytes[40] ^ 1), "is damaged: its checksum does not fit".into()),
+        ] {
+            assert_eq!(decode(&bytes), Err(wrong));
+        }
+    }
+
+    #[test]
+    fn a_payload_that_only_looks_right_is_refused_or_read_but_never_panics() {
+        let bytes = encode(&sample()).unwrap();
+        for at in 20..bytes.len() {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut payload = bytes[20..].to_vec();
+                payload[at - 20] = byte;
+                let length = u32::try_from(payload.len()).unwrap();
+                let crc32 = checksum(VERSION, length, &payload).to_le_bytes();
+                let forged = [&bytes[..16], &crc32, &payload].concat();
+                if let Ok(applied) = decode(&forged) {
+                    for rule in &applied.policy.rules {
+                        let patterns = rule.modules.iter().chain(&rule.requests);
+                        for patterns in patterns {
+                            let _ = (patterns.matches(b"x_y"), patterns.iter().count());
+                        }
+                    }
+                }
+            }
+            assert!(decode(&bytes[..at]).is_err());
+        }
+    }
+
+    #[test]
+    fn files_that_moved_on_are_named() {
+        let source = |path: &str, text: &str| Source::new(path, text.into());
+        let then = [source("a", "1"), source("b", "2")];
+        let digests: Vec<Digest> = then.iter().map(Digest::of).collect();
+        for (now, said) in [
+            (vec![source("a", "1"), source("b", "2")], None),
+            (vec![source("a", "1"), source("b", "3")], Some("b has changed")),
+            (vec![source("a", "1"), source("c", "2")], Some("c is new, b is gone")),
+            (vec![source("b", "2"), source("a", "1")], Some("the order of the files has changed")),
+        ] {
+            assert_eq!(behind(&digests, &now).as_deref(), said);
+        }
+    }
+}

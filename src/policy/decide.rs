@@ -1,0 +1,134 @@
+//! What is done with a request.
+
+use crate::model::{Action, Closure, Command, IndexHealth, Module, ModuleState, NeededAs, Request, Requester, Verdict};
+use crate::text::Text;
+
+use super::pattern::fold;
+use super::{Policy, Rule};
+
+/// Which of the policy's blocks are looked at.
+#[derive(Clone, Copy, PartialEq)]
+enum Blocks {
+    All,
+    Enforced,
+}
+
+/// What a rule or a default says of one module.
+struct Word<'a> {
+    action: Action,
+    enforced: bool,
+    /// None: a default.
+    rule: Option<&'a Rule>,
+    module: Option<&'a Text>,
+    reason: Option<String>,
+}
+
+/// Judges the modules of `closure` that are not in the kernel yet, each by the first rule that matches it, and takes
+/// the strictest word.
+///
+/// A block that is not enforced is reported and not carried out: what happens is what would have been decided had that
+/// block not been written. If that is a block too, it is the verdict, since nothing of the former would be true.
+pub fn decide(policy: &Policy, request: &Request, closure: &Closure, _requester: &Requester) -> Verdict {
+    let first = strictest(policy, request, closure, Blocks::All);
+    if first.enforced {
+        let carried_out = first.action;
+        return first.verdict(carried_out);
+    }
+    let enforced = strictest(policy, request, closure, Blocks::Enforced);
+    let carried_out = enforced.action;
+    if carried_out == Action::Block { enforced.verdict(carried_out) } else { first.verdict(carried_out) }
+}
+
+fn strictest<'a>(policy: &'a Policy, request: &'a Request, closure: &'a Closure, blocks: Blocks) -> Word<'a> {
+    if let Some(why) = unreadable(closure) {
+        let asked = policy.first_match(Some(&request.name), request, blocks).map(|word| Word { module: None, ..word });
+        let commands =
+            closure.commands.iter().filter_map(|command| policy.first_match(Some(&command.module), request, blocks));
+        return strictest_of(asked.into_iter().chain(commands)).unwrap_or_else(|| {
+            let reason = format!("defaults.on_failure: the module index could not be read: {why}");
+            let word = policy.default_word(policy.defaults.on_failure, None, blocks).unwrap_or(Word::ALLOW);
+            Word { reason: Some(reason), ..word }
+        });
+    }
+    let mut judged = false;
+    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent);
+    let modules = modules.map(|module| (&module.name, module.needed_as == NeededAs::Target));
+    let commands = closure.commands.iter().filter(|command| is_bare(command, &closure.modules));
+    let words = modules.chain(commands.map(|command| (&command.module, true))).filter_map(|(name, is_target)| {
+        judged = true;
+        policy.first_match(Some(name), request, blocks).or_else(|| {
+            let action = is_target.then_some(policy.defaults.action)?;
+            policy.default_word(action, Some(name), blocks)
+        })
+    });
+    let found = strictest_of(words);
+    if judged {
+        return found.unwrap_or(Word::ALLOW);
+    }
+    // Nothing would be loaded: only rules about the name alone have something to say.
+    policy.first_match(None, request, blocks).unwrap_or(Word::ALLOW)
+}
+
+/// Why nothing can be said of what the name stands for, if that is so.
+fn unreadable(closure: &Closure) -> Option<String> {
+    match &closure.index {
+        IndexHealth::Missing(why) => Some(why.clone()),
+        IndexHealth::Partial(errors) if !closure.is_known() => Some(errors.join(", ")),
+        IndexHealth::Partial(_) | IndexHealth::Intact => None,
+    }
+}
+
+/// Whether the name of an `install` line is no module: then the line itself is what the request stands for.
+fn is_bare(command: &Command, modules: &[Module]) -> bool {
+    let folded = |name: &Text| name.as_bytes().iter().map(|byte| fold(*byte)).collect::<Vec<_>>();
+    !modules.iter().any(|module| folded(&module.name) == folded(&command.module))
+}
+
+/// Of equally strict words the first; an enforced block is stricter than one that is not.
+fn strictest_of<'a>(words: impl Iterator<Item = Word<'a>>) -> Option<Word<'a>> {
+    words.reduce(|first, next| if (next.action, next.enforced) > (first.action, first.enforced) { next } else { first })
+}
+
+impl Policy {
+    fn first_match<'a>(&'a self, module: Option<&'a Text>, request: &Request, blocks: Blocks) -> Option<Word<'a>> {
+        self.rules.iter().find_map(|rule| {
+            let enforced = rule.action != Action::Block || rule.enforce.unwrap_or(self.defaults.enforce);
+            let counts = enforced || blocks == Blocks::All;
+            // Of a rule about the name alone, the name is what decided.
+            let module_named = module.filter(|_| rule.modules.is_some());
+            (counts && rule.matches(module, &request.name)).then(|| Word {
+                action: rule.action,
+                enforced,
+                rule: Some(rule),
+                module: module_named,
+                reason: rule.reason.clone(),
+            })
+        })
+    }
+
+    fn default_word<'a>(&self, action: Action, module: Option<&'a Text>, blocks: Blocks) -> Option<Word<'a>> {
+        let enforced = action != Action::Block || self.defaults.enforce;
+        let counts = enforced || blocks == Blocks::All;
+        counts.then_some(Word { action, enforced, rule: None, module, reason: None })
+    }
+}
+
+impl Word<'_> {
+    /// Nobody said anything.
+    const ALLOW: Word<'static> = Word { action: Action::Allow, enforced: true, rule: None, module: None, reason: None };
+
+    fn verdict(self, carried_out: Action) -> Verdict {
+        Verdict {
+            action: self.action,
+            enforced: self.enforced,
+            rule: self.rule.map(|rule| rule.id.clone()),
+            source: self.rule.map_or_else(|| "default".to_owned(), |rule| rule.source.clone()),
+            module: self.module.cloned(),
+            reason: self.reason,
+            carried_out,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+use super::*;
+use crate::model::{Blacklisted, Caller};
+use crate::policy::{Source, parse};
+
+/// `MODULE` is a dependency to load, `MODULE!` a target; `@live` or `@builtin` after it, that it is there already.
+fn closure(modules: &str) -> Closure {
+    let module = |word: &str| {
+        let (word, state) = match word.split_once('@') {
+            Some((word, "live")) => (word, ModuleState::Live),
+            Some((word, _)) => (word, ModuleState::Builtin),
+            None => (word, ModuleState::Absent),
+        };
+        let needed_as = if word.ends_with('!') { NeededAs::Target } else { NeededAs::Dependency };
+        Module { name: word.trim_end_matches('!').into(), state, needed_as }
+    };
+    Closure { modules: modules.split_whitespace().map(module).collect(), ..Closure::default() }
+}
+
+/// `DEFAULTS | ID MODULES REQUESTS ACTION [false|true]; ...`, `.` for an absent key, commas between names.
+fn policy(text: &str) -> Policy {
+    let (defaults, rules) = text.split_once('|').unwrap();
+    let list = |key: &str, names: &str| match names {
+        "." => String::new(),
+        names => {
+            format!("{key} = [{}]\n", names.split(',').map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "))
+        }
+    };
+    let mut toml = format!("[defaults]\n{}\n", defaults.trim().replace(' ', "\n"));
+    for rule in rules.split(';').filter(|rule| !rule.trim().is_empty()) {
+        let words: Vec<&str> = rule.split_whitespace().collect();
+        let enforce = words.get(4).map_or(String::new(), |enforce| format!("enforce = {enforce}\n"));
+        let (modules, requests) = (list("modules", words[1]), list("requests", words[2]));
+        toml += &format!("[[rule]]\nid = \"{}\"\n{modules}{requests}action = \"{}\"\n{enforce}", words[0], words[3]);
+    }
+    parse(&[Source::new("p", toml.clone().into())]).unwrap_or_else(|findings| panic!("{toml}\n{findings:?}"))
+}
+
+fn verdict(policy_text: &str, asked: &str, closure: &Closure) -> Verdict {
+    let request = Request { name: asked.into(), caller: Caller::Kernel };
+    decide(&policy(policy_text), &request, closure, &Requester::unknown())
+}
+
+/// `ACTION RULE MODULE`, and for a block that is not enforced what happens instead.
+fn words(policy_text: &str, asked: &str, closure: &Closure) -> String {
+    let verdict = verdict(policy_text, asked, closure);
+    let name = |action| match action {
+        Action::Allow => "allow",
+        Action::AllowSysctl => "sysctl",
+        Action::Block => "block",
+    };
+    let instead = if verdict.enforced {
+        assert_eq!(verdict.carried_out, verdict.action);
+        String::new()
+    } else {
+        format!(" not-enforced:{}", name(verdict.carried_out))
+    };
+    let module = verdict.module.map_or(".".into(), |module| module.to_string());
+    format!("{} {} {module}{instead}", name(verdict.action), verdict.rule.unwrap_or(verdict.source))
+}
+
+#[test]
+fn modules_are_judged_one_by_one_and_the_strictest_word_wins() {
+    let nat = "nf_defrag_ipv4 nf_conntrack nf_nat iptable_nat!";
+    for (policy, asked, modules, expected) in [
+        // The first rule that matches a module counts.
+        (
+            "| a nf_conntrack . allow; b nf_* . block",
+            "iptable_nat",
+            "nf_conntrack iptable_nat!",
+            "allow a nf_conntrack",
+        ),
+        ("| a nf_conntrack . allow; b nf_* . block", "iptable_nat", nat, "block b nf_defrag_ipv4"),
+        // Over the closure the strictest wins, of equal ones the first in load order.
+        ("| a iptable_nat . allow; b nf_conntrack . block", "iptable_nat", nat, "block b nf_conntrack"),
+        ("| a iptable_nat . allow; b nf_conntrack . allow-sysctl", "iptable_nat", nat, "sysctl b nf_conntrack"),
+        ("| a nf_nat . block; b nf_conntrack . block", "iptable_nat", nat, "block b nf_conntrack"),
+        ("| a nf_nat . allow-sysctl; b iptable_nat . block", "iptable_nat", nat, "block b iptable_nat"),
+        // `-` and `_` are the same, on both sides.
+        ("| a nf-conntrack . block", "iptable_nat", nat, "block a nf_conntrack"),
+        ("| a . net-pf_1? block", "net_pf-16", "", "block a ."),
+        // The default is for targets that no rule matches, and cannot cancel what a rule says.
+        ("action=\"block\" | a iptable_nat . allow", "iptable_nat", nat, "allow a iptable_nat"),
+        ("action=\"block\" | a nf_* . allow", "iptable_nat", nat, "block default iptable_nat"),
+        ("action=\"block\" |", "iptable_nat", nat, "block default iptable_nat"),
+        ("action=\"block\" |", "x", "dependency", "allow default ."),
+        ("action=\"allow\" | a nf_conntrack . allow-sysctl", "iptable_nat", nat, "sysctl a nf_conntrack"),
+        ("action=\"allow-sysctl\" |", "iptable_nat", nat, "sysctl default iptable_nat"),
+        ("|", "iptable_nat", nat, "allow default iptable_nat"),
+        // What is there is not judged, nor what is not there at all.
+        (
+            "action=\"block\" | a nf_conntrack . block",
+            "iptable_nat",
+            "nf_conntrack@live iptable_nat!@builtin",
+            "allow default .",
+        ),
+        ("| a nf_conntrack . block", "iptable_nat", "nf_conntrack@builtin iptable_nat!", "allow default iptable_nat"),
+        ("action=\"block\" | a * . block", "unknown", "", "allow default ."),
+        // Both keys must match; a rule of requests alone is judged even if nothing would be loaded.
+        ("| a nf_conntrack iptable* block", "iptable_nat", nat, "block a nf_conntrack"),
+        ("| a nf_conntrack nft* block", "iptable_nat", nat, "allow default iptable_nat"),
+        ("| a . crypto-* block", "crypto-x", "", "block a ."),
+        ("| a . crypto-* block", "crypto-x", "x!@live", "block a ."),
+        ("| a . crypto-* block", "crypto-x", "x!", "block a ."),
+        ("| a * crypto-* block", "crypto-x", "", "allow default ."),
+        ("| a . crypto-x allow; b . crypto-* block", "crypto-x", "", "allow a ."),
+        ("| a x . allow; b . crypto-* block", "crypto-x", "dep x!", "block b ."),
+        ("| a x,dep . allow; b . crypto-* block", "crypto-x", "dep x!", "allow a dep"),
+    ] {
+        assert_eq!(words(policy, asked, &closure(modules)), expected, "{policy} / {asked} / {modules}");
+    }
+}
+
+#[test]
+fn a_block_that_is_not_enforced_is_told_and_not_carried_out() {
+    for (policy, modules, expected) in [
+        ("| a x . block false", "x!", "block a x not-enforced:allow"),
+        ("enforce=false | a x . block", "x!", "block a x not-enforced:allow"),
+        ("enforce=false | a x . block true", "x!", "block a x"),
+        ("enforce=false action=\"block\" |", "x!", "block default x not-enforced:allow"),
+        // The next rule that matches counts, or another module's.
+        ("| a x . block false; b x . allow-sysctl", "x!", "block a x not-enforced:sysctl"),
+        ("| a x . block false; b y . allow-sysctl", "y x!", "block a x not-enforced:sysctl"),
+        ("enforce=false action=\"block\" | b y . allow-sysctl", "y x!", "block default x not-enforced:sysctl"),
+        ("enforce=false action=\"allow-sysctl\" | a x . block", "x!", "block a x not-enforced:sysctl"),
+        // An enforced block beats it, whichever comes first.
+        ("| a y . block false; b x . block", "y x!", "block b x"),
+        ("| a x . block; b y . block false", "x y!", "block a x"),
+        ("| a x . block false; b x . block", "x!", "block b x"),
+        ("action=\"block\" | a x . block false", "x!", "block default x"),
+        // Only blocks can be held back.
+        ("enforce=false | a x . allow-sysctl", "x!", "sysctl a x"),
+        ("| a x . allow-sysctl false", "x!", "sysctl a x"),
+        // By the name alone.
+        ("| a . x block false; b . x allow-sysctl", "", "block a . not-enforced:sysctl"),
+    ] {
+        assert_eq!(words(policy, "x", &closure(modules)), expected, "{policy} / {modules}");
+    }
+}
+
+#[test]
+fn without_an_index_the_name_asked_for_is_judged() {
+    let missing = |modules| Closure { index: IndexHealth::Missing("no modules.dep.bin".into()), ..closure(modules) };
+    let partial =
+        |modules| Closure { index: IndexHealth::Partial(vec!["cut".into(), "short".into()]), ..closure(modules) };
+    for (policy, closure, expected) in [
+        ("| a nf-conntrack . block", missing(""), "block a ."),
+        ("| a nf_conntrack . block", partial(""), "block a ."),
+        ("| a nf_conntrack other block; b . nf* allow-sysctl", missing(""), "sysctl b ."),
+        ("| a other . block", missing(""), "allow default ."),
+        ("on_failure=\"block\" | a other . block", missing(""), "block default ."),
+        ("on_failure=\"block\" | a nf_conntrack . allow", missing(""), "allow a ."),
+        ("on_failure=\"block\" enforce=false |", missing(""), "block default . not-enforced:allow"),
+        ("action=\"block\" |", missing(""), "allow default ."),
+        // What intact files resolve is judged as ever.
+        ("on_failure=\"block\" |", partial("nf_conntrack!"), "allow default nf_conntrack"),
+        ("| a dep . block", partial("dep nf_conntrack!"), "block a dep"),
+        ("on_failure=\"block\" |", partial("nf_conntrack!@live"), "allow default ."),
+    ] {
+        assert_eq!(words(policy, "nf_conntrack", &closure), expected, "{policy}");
+    }
+    let reason = |closure| verdict("on_failure=\"block\" |", "x", &closure).reason.unwrap();
+    assert_eq!(reason(missing("")), "defaults.on_failure: the module index could not be read: no modules.dep.bin");
+    assert_eq!(reason(partial("")), "defaults.on_failure: the module index could not be read: cut, short");
+}
+
+#[test]
+fn an_install_line_is_judged_by_its_name() {
+    let with = |name: &str, mut closure: Closure| {
+        closure.commands.push(Command { module: name.into(), command: "true".into(), source: "f:1".into() });
+        closure
+    };
+    let missing = Closure { index: IndexHealth::Missing("gone".into()), ..Closure::default() };
+    for (policy, closure, expected) in [
+        ("| a bare . block", with("bare", closure("")), "block a bare"),
+        ("action=\"block\" |", with("bare", closure("")), "block default bare"),
+        ("action=\"block\" |", with("b-c", closure("b_c!@live")), "allow default ."),
+        ("action=\"block\" | a b_c . allow", with("b-c", closure("b_c!")), "allow a b_c"),
+        ("| a bare . block", with("bare", missing), "block a bare"),
+    ] {
+        assert_eq!(words(policy, "asked", &closure), expected, "{policy}");
+    }
+}
+
+#[test]
+fn what_a_blacklist_keeps_out_is_not_judged() {
+    let blacklisted = vec![Blacklisted { module: "pcspkr".into(), source: "f:1".into() }];
+    let closure = Closure { blacklisted, index: IndexHealth::Partial(Vec::new()), ..Closure::default() };
+    assert_eq!(words("action=\"block\" on_failure=\"block\" | a pcspkr . block", "alias", &closure), "allow default .");
+}
+
+#[test]
+fn a_verdict_says_where_its_rule_stands_and_why() {
+    let text = "\n[[rule]]\nid = \"a\"\nmodules = [\"x\"]\naction = \"block\"\nreason = \"because\"";
+    let policy = parse(&[Source::new("/etc/p", text.into())]).unwrap();
+    let request = Request { name: "x".into(), caller: Caller::Kernel };
+    let verdict = decide(&policy, &request, &closure("x!"), &Requester::unknown());
+    assert_eq!((verdict.source.as_str(), verdict.reason.as_deref()), ("/etc/p:2", Some("because")));
+}
+
+#[test]
+fn an_allow_list_of_a_whole_kernel_is_cheap() {
+    let names: Vec<String> = (0..6500).map(|number| format!("\"module-{number}\"")).collect();
+    let text = format!(
+        "defaults.action = \"block\"\n[[rule]]\nid = \"a\"\naction = \"allow\"\nmodules = [{}]",
+        names.join(",")
+    );
+    let policy = parse(&[Source::new("p", text.into())]).unwrap();
+    let request = Request { name: "module_6499".into(), caller: Caller::Kernel };
+    let allowed = decide(&policy, &request, &closure("dep module_6499!"), &Requester::unknown());
+    assert_eq!(allowed.action, Action::Allow);
+    assert_eq!(decide(&policy, &request, &closure("module_6500!"), &Requester::unknown()).action, Action::Block);
+}
