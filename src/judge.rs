@@ -41,6 +41,11 @@ impl<'a> Judge<'a> {
         Judge { host, policy, tree, config, is_off, failures }
     }
 
+    /// The policy that is judged by.
+    pub fn policy(&self) -> &Policy {
+        self.policy
+    }
+
     /// The modprobe.d configuration in force.
     pub fn config(&self) -> &Config {
         &self.config

@@ -1,6 +1,8 @@
 //! The words of this program as types. Everything above speaks in these; nothing here does anything.
 #![forbid(unsafe_code)]
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::text::Text;
@@ -262,6 +264,15 @@ pub enum Value {
     Number(i64),
     /// Anything else.
     Text(Text),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Number(number) => number.fmt(f),
+            Value::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 /// A kernel setting that was made, or tried.

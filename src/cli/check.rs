@@ -9,7 +9,7 @@ use crate::policy::{self, Finding, Source};
 /// Validates `file`, or the sources installed on `host`; prints findings, touches nothing.
 pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
     let sources = match file.or(common.policy.as_deref()) {
-        Some(file) => match host.policy_file(file) {
+        Some(file) => match Host::policy_file(file) {
             Ok(source) => Ok(vec![source]),
             Err(error) => {
                 eprintln!("guard: {error}");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::{Common, check, exit};
+use super::{Common, exit};
 use crate::conntrack;
 use crate::host::Host;
 use crate::judge::{Judge, Judgement};
@@ -60,7 +60,7 @@ fn kernel(host: &Host, common: &Common) -> Result<String, Vec<String>> {
 /// `--policy FILE`, else what is in force; says on standard error what the reader of the answer should know of that.
 fn policy_to_judge_by(host: &Host, common: &Common) -> Result<Policy, Vec<String>> {
     if let Some(file) = &common.policy {
-        let source = host.policy_file(file).map_err(|error| vec![error])?;
+        let source = Host::policy_file(file).map_err(|error| vec![error.to_string()])?;
         return policy::parse(&[source]).map_err(|findings| findings.iter().map(ToString::to_string).collect());
     }
     let in_force = host.policy_in_force();

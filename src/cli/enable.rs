@@ -137,7 +137,7 @@ fn can_work(host: &Host) -> Result<(), String> {
     }
     let policy = host.policy_in_force().policy;
     let delegate = policy.defaults.delegate.as_str();
-    let only_that = Plan { candidates: CString::new(delegate).into_iter().collect(), ..Plan::new(delegate, &[], false, None) };
+    let only_that = Plan { candidates: CString::new(delegate).into_iter().collect(), ..Plan::new(delegate, &[], None) };
     only_that.check(host).map_err(|failures| failures.join("; "))?;
     if host.is_this() { helper_runs() } else { Ok(()) }
 }

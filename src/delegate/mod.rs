@@ -46,7 +46,8 @@ pub struct Ran {
 
 impl Plan {
     /// The plan for `argv` as it came. A `--hook NAME OPTIONS` becomes `--ignore-install NAME OPTIONS`.
-    pub fn new(delegate: &str, argv: &[&[u8]], is_hook: bool, marker: Option<Marker>) -> Plan {
+    pub fn new(delegate: &str, argv: &[&[u8]], marker: Option<Marker>) -> Plan {
+        let is_hook = argv.get(1).is_some_and(|argument| argument == b"--hook");
         let mut candidates: Vec<CString> = Vec::new();
         for path in std::iter::once(delegate).chain(KNOWN) {
             if let Ok(path) = CString::new(path)
@@ -168,7 +169,7 @@ fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<i32, Err
 /// Whether `candidate` is a program, and not this one.
 fn usable(host: &Host, candidate: &CStr) -> Result<(), String> {
     let shown = candidate.to_string_lossy();
-    let found = std::fs::metadata(host.shown(&shown)).map_err(|error| format!("{shown}: open: {error}"))?;
+    let found = std::fs::metadata(host.shown(shown.as_ref())).map_err(|error| format!("{shown}: open: {error}"))?;
     if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
         return Err(format!("{shown}: run: is no executable file; set `delegate` in the policy to the real modprobe"));
     }
@@ -217,7 +218,7 @@ mod tests {
 
     fn plan(delegate: &str, line: &str) -> Plan {
         let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        Plan::new(delegate, &argv, line.contains("--hook"), None)
+        Plan::new(delegate, &argv, None)
     }
 
     #[test]

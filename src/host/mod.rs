@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 
+use crate::text::Text;
+
 pub use policy::{InForce, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
@@ -132,12 +134,13 @@ impl Host {
     /// # Errors
     /// A text that says what to do, if a tree does not tell.
     pub fn kernel(&self) -> Result<String, String> {
-        if let Some(release) = self.line("/proc/sys/kernel/osrelease").and_then(|line| String::from_utf8(line).ok()) {
-            return Ok(release);
-        }
         if self.is_this() {
+            // Not from /proc, which may not be mounted yet.
             let name = nix::sys::utsname::uname().map_err(|error| format!("uname: {error}"))?;
             return Ok(name.release().to_string_lossy().into_owned());
+        }
+        if let Some(release) = self.line("/proc/sys/kernel/osrelease").and_then(|line| String::from_utf8(line).ok()) {
+            return Ok(release);
         }
         let releases = self.list("/lib/modules").unwrap_or_default();
         match releases.as_slice() {
@@ -149,6 +152,20 @@ impl Host {
                 releases.len()
             )),
         }
+    }
+
+    /// The host's name; `None` where a tree does not tell.
+    pub fn name(&self) -> Option<Text> {
+        if self.is_this() {
+            let name = nix::sys::utsname::uname().ok()?;
+            return Some(Text::from(name.nodename().as_encoded_bytes()));
+        }
+        self.line("/proc/sys/kernel/hostname").or_else(|| self.line("/etc/hostname")).map(Text)
+    }
+
+    /// The number of this boot; `None` without `/proc`.
+    pub fn boot_id(&self) -> Option<Text> {
+        self.line("/proc/sys/kernel/random/boot_id").map(Text)
     }
 
     /// The kernel's command line, `/proc/cmdline`; empty if it can't be read.

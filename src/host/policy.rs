@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -52,6 +53,16 @@ enum Refusal {
     Absent,
     /// What was found, and the remedy.
     Unfit(String, String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Origin::Applied => POLICY_IN_FORCE,
+            Origin::Files => "the policy files",
+            Origin::BuiltIn => "the built-in default",
+        })
+    }
 }
 
 impl Host {
@@ -136,6 +147,14 @@ impl Host {
         let failure = refused.or_else(|| (origin == Origin::Files).then(|| not_applied(&shown)));
         let sources = sources.iter().map(Digest::of).collect();
         InForce { policy, sources, origin, failures: failure.into_iter().collect() }
+    }
+
+    /// Whether the files say something else than what decides: what has changed, or why they can't be put in force.
+    pub fn policy_behind(&self, in_force: &InForce) -> Option<String> {
+        match self.policy_sources() {
+            Ok(sources) => applied::behind(&in_force.sources, &sources),
+            Err(findings) => findings.first().map(ToString::to_string),
+        }
     }
 
     /// Makes `bytes` ([`applied::encode`]) the policy in force, whole or not at all.

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use crate::audit;
 use crate::conntrack;
-use crate::delegate::{self, Marker, Plan};
+use crate::delegate::{Marker, Plan};
 use crate::host::Host;
 use crate::invocation::{self, Invocation, Load};
-use crate::judge::{Judgement, judge};
-use crate::model::{Action, Caller, Change, ModuleState, Outcome, Request, Requester};
+use crate::judge::{Judge, Judgement};
+use crate::model::{Action, Change, ModuleState, Outcome, Record, Request, Requester, Setting};
 use crate::policy::Policy;
 use crate::requester::{Parent, identify};
 use crate::text::Text;
@@ -42,43 +42,154 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let started = Instant::now();
     if marker == Some(lifeboat::LEFT) {
-        audit::complain("modprobe-guard: failed, and was run again in modprobe's place; mend `delegate` in the policy");
+        audit::complain("failed, and was run again in modprobe's place; set `delegate` in the policy to the real one");
         return 1;
     }
     let host = Host::this();
     let parent = Parent::of_ours(&host);
-    let marker = marker.and_then(|value| Marker::believed(value, parent.ancestors));
+    let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
     let in_force = host.policy_in_force();
     let policy = &in_force.policy;
     lifeboat::set_failure_allows(policy.defaults.on_failure != Action::Block);
     let load = match invocation::parse(argv, parent.kind) {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
-        other => return pass_on(&host, policy, argv, &other, marker),
+        _ => return pass_on(&host, policy, argv, marker),
     };
 
     let requester = identify(&host, load.caller, parent, policy.audit.cmdline);
-    let cases: Vec<Case> = load.names.iter().filter_map(|&at| Some(Case::new(&host, policy, load.caller, argv.get(at)?, &requester))).collect();
-    let permitted: Vec<&Case> = cases.iter().filter(|case| case.judgement.verdict.carried_out != Action::Block).collect();
+    let kernel = host.kernel().unwrap_or_default();
+    let judge = Judge::new(&host, &kernel, policy);
+    let cases: Vec<Case> = Case::all(argv, &load, &judge, &requester);
 
-    let mut done = Done::default();
-    if permitted.is_empty() {
+    let done = if cases.iter().all(Case::is_blocked) {
         lifeboat::set_phase(Phase::Blocked);
-        done.status = 1;
+        Done { status: 1, ..Done::default() }
     } else {
         lifeboat::set_phase(Phase::Permitted);
-        done = delegate_and_set(&host, policy, argv, &load, &permitted);
-        if permitted.len() < cases.len() {
-            done.status = done.status.max(1);
-        }
-        lifeboat::set_status(done.status);
+        carry_out(&host, &judge, argv, &cases)
+    };
+    for case in cases.iter().filter(|case| case.is_blocked() && !load.quiet) {
+        descriptors::say(&case.refusal());
     }
-    for case in &cases {
-        if case.is_blocked() && !load.quiet {
-            descriptors::say(&case.refusal());
-        }
-        audit::write(&host, &case.record(&host, &requester, &in_force.failures, &done, started));
+    for case in cases {
+        let failures = in_force.failures.iter().chain(&done.failures).cloned().collect();
+        audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, &done, started));
     }
     audit::flush_if_due(&host);
     done.status
+}
+
+/// Hands the arguments on as they came, without a verdict and without a record.
+fn pass_on(host: &Host, policy: &Policy, argv: &[&[u8]], marker: Option<Marker>) -> i32 {
+    lifeboat::set_phase(Phase::Permitted);
+    lifeboat::stop_clock();
+    let ran = Plan::new(&policy.defaults.delegate, argv, marker).run(host);
+    lifeboat::run_clock();
+    lifeboat::set_status(ran.status);
+    for failure in &ran.failures {
+        audit::complain(failure);
+    }
+    ran.status
+}
+
+/// One name of the command line and its judgement.
+struct Case {
+    /// Where the name stands in argv.
+    at: usize,
+    judgement: Judgement,
+}
+
+/// What came of all that was permitted.
+#[derive(Default)]
+struct Done {
+    status: i32,
+    settings: Vec<Setting>,
+    changes: Vec<Change>,
+    failures: Vec<String>,
+}
+
+impl Case {
+    fn all(argv: &[&[u8]], load: &Load, judge: &Judge, requester: &Requester) -> Vec<Case> {
+        let names = load.names.iter().filter_map(|&at| Some((at, argv.get(at)?)));
+        names
+            .map(|(at, name)| {
+                let request = Request { name: Text::from(*name), caller: load.caller };
+                Case { at, judgement: judge.judge(request, requester) }
+            })
+            .collect()
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.judgement.verdict.carried_out == Action::Block
+    }
+
+    /// For whoever ran us without `-q`: which rule, and where it stands.
+    fn refusal(&self) -> String {
+        let verdict = &self.judgement.verdict;
+        let rule = verdict.rule.as_ref().map_or_else(String::new, |rule| format!(" by rule \"{rule}\""));
+        let reason = verdict.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("modprobe-guard: {}: blocked{rule} ({}){reason}", self.judgement.request.name, verdict.source)
+    }
+
+    fn into_record(
+        self,
+        host: &Host,
+        kernel: &str,
+        requester: &Requester,
+        mut failures: Vec<String>,
+        done: &Done,
+        started: Instant,
+    ) -> Record {
+        let is_blocked = self.is_blocked();
+        let is_sized = self.judgement.verdict.carried_out == Action::AllowSysctl;
+        let Judgement { request, closure, verdict, failures: of_judgement } = self.judgement;
+        failures.extend(of_judgement);
+        let came = |name: &&Text| !is_blocked && host.module_state(name.as_bytes()) == ModuleState::Live;
+        let absent = closure.modules.iter().filter(|module| module.state == ModuleState::Absent);
+        let loaded = absent.map(|module| &module.name).filter(came).cloned().collect();
+        Record {
+            v: 1,
+            time: Some(audit::now()),
+            host: host.name(),
+            boot_id: host.boot_id(),
+            kernel: Some(Text::from(kernel)),
+            request,
+            requester: requester.clone(),
+            verdict,
+            modules: closure.modules,
+            sysctl: if is_sized { done.settings.clone() } else { Vec::new() },
+            failures,
+            outcome: Some(Outcome {
+                status: if is_blocked { 1 } else { done.status },
+                duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                loaded,
+                sysctl: if is_sized { done.changes.clone() } else { Vec::new() },
+            }),
+        }
+    }
+}
+
+/// Runs the delegate for all that was permitted, and where a rule says so, sets what belongs to it before we exit:
+/// until then the requester waits and the table is empty.
+fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &[Case]) -> Done {
+    let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
+    let permitted = argv.iter().enumerate().filter(|(at, _)| !blocked.contains(at)).map(|(_, argument)| *argument);
+    let permitted: Vec<&[u8]> = permitted.collect();
+    let to_size: Vec<&Judgement> = cases
+        .iter()
+        .map(|case| &case.judgement)
+        .filter(|judgement| judgement.verdict.carried_out == Action::AllowSysctl)
+        .collect();
+    let sizing = (!to_size.is_empty())
+        .then(|| conntrack::Sizing::prepare(host, judge.policy(), judge.config(), to_size.iter().map(|j| &j.closure)));
+
+    lifeboat::stop_clock();
+    let ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).run(host);
+    lifeboat::run_clock();
+    let status = if blocked.is_empty() { ran.status } else { ran.status.max(1) };
+    lifeboat::set_status(status);
+
+    let (settings, changes) = sizing.map(|sizing| sizing.carry_out(host)).unwrap_or_default();
+    Done { status, settings, changes, failures: ran.failures }
 }
