@@ -42,6 +42,7 @@ fn bad_input_is_told_by_place_and_remedy() {
         ),
         ("[defaults]\non_failure = \"allow-sysctl\"".into(), "2:14: `on_failure` is `\"allow-sysctl\"`, which means nothing here; write `\"allow\"` or `\"block\"`".into()),
         ("[defaults]\ndelegate = \"modprobe\"".into(), "2:12: `delegate` is `modprobe`, not an absolute path of a program; write the path of the real modprobe: `delegate = \"/sbin/modprobe\"`".into()),
+        ("[defaults]\ndelegate = \"/sbin/\"".into(), "2:12: `delegate` is `/sbin/`, not an absolute path of a program; write the path of the real modprobe: `delegate = \"/sbin/modprobe\"`".into()),
         // Rules
         ("[[rule]]\naction = \"block\"\nmodules = [\"a\"]".into(), "1:1: a rule without `id`; give it a name of its own: `id = \"...\"`".into()),
         ("[[rule]]\nid = \"r\"\nmodules = [\"a\"]".into(), "1:1: a rule without `action`; write `action = \"allow\"`, `\"allow-sysctl\"` or `\"block\"`".into()),
@@ -61,6 +62,8 @@ fn bad_input_is_told_by_place_and_remedy() {
             rule(&format!("requests = [\"{}\"]", "x".repeat(2000))),
             format!("4:13: impossible pattern `{}`: a pattern of 2000 bytes is longer than any name; write at most 1024 bytes", "x".repeat(60)),
         ),
+        (rule("modules = [\"nf_nat.ko\"]"), "4:12: impossible pattern `nf_nat.ko`: no module's name holds `.`; write the module's name, without directory and `.ko`".into()),
+        (rule("requests = [\"a\\u0000\"]"), "4:13: impossible pattern `a\\x00`: no argument holds a NUL byte; take it out".into()),
         // Numbers
         ("[conntrack]\nmax = -1".into(), "2:7: `max` is -1, out of range; write a number from 0 to 2147483647".into()),
         ("[conntrack]\nmax = 2147483648".into(), "2:7: `max` is 2147483648, out of range; write a number from 0 to 2147483647".into()),
