@@ -76,9 +76,14 @@ impl<'a> Lines<'a> {
         Lines { text, starts: std::iter::once(0).chain(ends.map(|(at, _)| at.saturating_add(1))).collect() }
     }
 
-    /// The place of the byte at `offset`.
+    /// The line of the byte at `offset`.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset)
+    }
+
+    /// The place of the byte at `offset`. It costs as much as the line is long.
     pub(super) fn position(&self, offset: usize) -> Position {
-        let line = self.starts.partition_point(|start| *start <= offset);
+        let line = self.line(offset);
         let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let before = self.text.get(start..offset.min(self.text.len())).unwrap_or_default();
         Position { line, column: String::from_utf8_lossy(before).chars().count().saturating_add(1) }

@@ -207,7 +207,7 @@ mod tests {
         assert!(text.len() > BUILT_IN.lines().filter(|line| !line.starts_with('#')).count());
         let shown = parse(&[Source::new("policy.toml", text.join("\n").into())]).unwrap();
         assert_eq!(shown.sysctl.len(), 1);
-        assert_eq!(Policy { sysctl: Vec::new(), ..shown }.defaults, Policy::default().defaults);
+        assert_eq!(Policy { sysctl: Vec::new(), rules: Vec::new(), ..shown }, Policy::default());
         assert_eq!(text.iter().filter(|line| line.starts_with("[defaults]") || line.starts_with("max =")).count(), 2);
     }
 

@@ -23,21 +23,34 @@ impl Entry {
 /// A table's name in messages, and the keys that it may have.
 pub(super) struct Keys(pub(super) &'static str, pub(super) &'static [&'static str]);
 
+/// So many findings of a file are told. Nobody reads more, and the helper may be the one that reads the file.
+const MAX_FINDINGS: usize = 100;
+
 /// One policy file while it is read.
 pub(super) struct Reader<'a> {
     source: &'a Source,
     lines: Lines<'a>,
     findings: Vec<Finding>,
+    /// How many were found beyond those.
+    untold: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn of(source: &'a Source) -> Reader<'a> {
-        Reader { source, lines: Lines::of(&source.bytes), findings: Vec::new() }
+        Reader { source, lines: Lines::of(&source.bytes), findings: Vec::new(), untold: 0 }
     }
 
     /// What was found, in the order of places.
     pub(super) fn findings(mut self) -> Vec<Finding> {
         self.findings.sort_by_key(|finding| finding.position);
+        if self.untold > 0 {
+            self.findings.push(Finding {
+                path: self.source.shown.clone(),
+                position: None,
+                message: format!("{} more findings are not shown", self.untold),
+                remedy: "correct these and check again".into(),
+            });
+        }
         self.findings
     }
 
@@ -55,7 +68,7 @@ impl<'a> Reader<'a> {
         for error in &errors {
             let at = error.span().map_or(0, |span| span.start);
             // Further errors of a line mostly follow from its first.
-            let line = self.lines.position(at).line;
+            let line = self.lines.line(at);
             if std::mem::replace(&mut last_line, line) != line {
                 let message = error.message().replace('\n', ", ");
                 let remedy = "correct the syntax: strings need quotes, lists brackets: `modules = [\"nf_conntrack\"]`";
@@ -84,6 +97,10 @@ impl<'a> Reader<'a> {
     }
 
     fn find_at(&mut self, offset: usize, message: String, remedy: impl Into<Cow<'static, str>>) {
+        if self.findings.len() >= MAX_FINDINGS {
+            self.untold = self.untold.saturating_add(1);
+            return;
+        }
         self.findings.push(Finding {
             path: self.source.shown.clone(),
             position: Some(self.lines.position(offset)),
@@ -94,7 +111,7 @@ impl<'a> Reader<'a> {
 
     /// `FILE:LINE` of a key or value, as verdicts name it.
     pub(super) fn source_of<T>(&self, what: &Spanned<T>) -> String {
-        format!("{}:{}", self.source.path, self.lines.position(what.span().start).line)
+        format!("{}:{}", self.source.path, self.lines.line(what.span().start))
     }
 
     fn wrong<T>(&mut self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, example: &str) -> Option<T> {

@@ -42,6 +42,7 @@ fn bad_input_is_told_by_place_and_remedy() {
         ),
         ("[defaults]\non_failure = \"allow-sysctl\"".into(), "2:14: `on_failure` is `\"allow-sysctl\"`, which means nothing here; write `\"allow\"` or `\"block\"`".into()),
         ("[defaults]\ndelegate = \"modprobe\"".into(), "2:12: `delegate` is `modprobe`, not an absolute path of a program; write the path of the real modprobe: `delegate = \"/sbin/modprobe\"`".into()),
+        ("[defaults]\ndelegate = \"/sbin/\"".into(), "2:12: `delegate` is `/sbin/`, not an absolute path of a program; write the path of the real modprobe: `delegate = \"/sbin/modprobe\"`".into()),
         // Rules
         ("[[rule]]\naction = \"block\"\nmodules = [\"a\"]".into(), "1:1: a rule without `id`; give it a name of its own: `id = \"...\"`".into()),
         ("[[rule]]\nid = \"r\"\nmodules = [\"a\"]".into(), "1:1: a rule without `action`; write `action = \"allow\"`, `\"allow-sysctl\"` or `\"block\"`".into()),
@@ -61,6 +62,8 @@ fn bad_input_is_told_by_place_and_remedy() {
             rule(&format!("requests = [\"{}\"]", "x".repeat(2000))),
             format!("4:13: impossible pattern `{}`: a pattern of 2000 bytes is longer than any name; write at most 1024 bytes", "x".repeat(60)),
         ),
+        (rule("modules = [\"nf_nat.ko\"]"), "4:12: impossible pattern `nf_nat.ko`: no module's name holds `.`; write the module's name, without directory and `.ko`".into()),
+        (rule("requests = [\"a\\u0000\"]"), "4:13: impossible pattern `a\\x00`: no argument holds a NUL byte; take it out".into()),
         // Numbers
         ("[conntrack]\nmax = -1".into(), "2:7: `max` is -1, out of range; write a number from 0 to 2147483647".into()),
         ("[conntrack]\nmax = 2147483648".into(), "2:7: `max` is 2147483648, out of range; write a number from 0 to 2147483647".into()),
@@ -98,6 +101,13 @@ fn everything_wrong_is_told_at_once_and_in_order() {
     let places: Vec<&str> = all.iter().map(|finding| finding.split(": ").next().unwrap()).collect();
     assert_eq!(places, ["b:4:12", "b:6:7", "b:7:1", "broken:1:1", "a:2:6"]);
     assert_eq!(all[4], "a:2:6: the rule id `r` is used already, at b:1; give one of the two rules another id");
+}
+
+#[test]
+fn of_very_many_findings_the_first_are_told() {
+    let all = findings(&[("p", "=\n".repeat(1000).as_bytes())]);
+    assert_eq!((all.len(), all[99].starts_with("p:100:1: ")), (101, true));
+    assert_eq!(all[100], "p: 900 more findings are not shown; correct these and check again");
 }
 
 #[test]
@@ -173,7 +183,7 @@ fn no_bytes_make_it_panic() {
             }
         }
         if let Err(findings) = parse(&[Source::new("p", bytes)]) {
-            assert!(findings.iter().all(|finding| finding.position.is_some() && !finding.to_string().contains('\n')));
+            assert!(findings.iter().all(|finding| !finding.to_string().contains('\n')));
         }
     }
     for hostile in [
@@ -182,6 +192,7 @@ fn no_bytes_make_it_panic() {
         "a.".repeat(100_000),
         "=\n".repeat(100_000),
         "x=1\n".repeat(50_000),
+        "a\0".repeat(500_000),
     ] {
         assert!(parse(&[Source::new("p", hostile.into())]).is_err());
     }
