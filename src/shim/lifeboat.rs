@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
 
-use crate::delegate::{ENVIRONMENT, KNOWN, VARIABLE};
+use crate::delegate::{ENVIRONMENT, VARIABLE};
 
 /// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
 const PATIENCE: i64 = 2_000_000;
@@ -73,7 +73,7 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
         catch(signal);
     }
     std::panic::set_hook(Box::new(|panic| {
-        crate::audit::complain(&format!("modprobe-guard: panic: {panic}; {}", promise()));
+        crate::audit::complain(&format!("panic: {panic}; {}", promise()));
         leave()
     }));
     run_clock();
@@ -170,7 +170,7 @@ fn become_modprobe() {
     }
 }
 
-/// [`KNOWN`] as C strings: none can be made when memory is what we lack.
+/// [`crate::delegate::KNOWN`] as C strings: none can be made when memory is what we lack.
 const KNOWN_PATHS: [&CStr; 6] =
     [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
 
@@ -250,6 +250,6 @@ mod tests {
     #[test]
     fn both_lists_of_modprobes_are_one() {
         let paths: Vec<&str> = KNOWN_PATHS.iter().map(|path| path.to_str().unwrap()).collect();
-        assert_eq!(paths, KNOWN);
+        assert_eq!(paths, crate::delegate::KNOWN);
     }
 }
