@@ -72,6 +72,9 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     for signal in [libc::SIGALRM, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
         catch(signal);
     }
+    // Whoever reads our standard error may be gone; the delegate gets the default again.
+    // SAFETY: no handler is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     std::panic::set_hook(Box::new(|panic| {
         crate::audit::complain(&format!("panic: {panic}; {}", promise()));
         leave()
