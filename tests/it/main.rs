@@ -1,4 +1,5 @@
 //! Integration tests: one binary.
 
 mod cases;
+mod helper;
 mod index;

@@ -1,0 +1,223 @@
+//! The helper itself, in a root directory of its own: what it needs of a host is what is put there.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::index::write_indexes;
+
+const HELPER: &str = "/usr/sbin/modprobe-guard";
+/// Says on `/delegated` how it was called; the kernel's callers see its status.
+const DELEGATE: &str = "#!/bin/sh\necho \"$0 $*\" >> /delegated\nexit 7\n";
+const BLOCKING: &str = "version = 1\n[[rule]]\nid = \"no-b\"\nmodules = [\"b\"]\naction = \"block\"\nreason = \"because\"\n";
+
+/// A root directory with the helper, a shell, and a module `a` that needs `b`.
+struct Root(tempfile::TempDir);
+
+impl Root {
+    fn new() -> Root {
+        let root = Root(tempfile::tempdir().unwrap());
+        root.program(HELPER, &fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap());
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+        root.program("/bin/sh", &fs::read(busybox.expect("busybox-static is needed")).unwrap());
+        root.program("/sbin/modprobe", DELEGATE.as_bytes());
+        let release = nix::sys::utsname::uname().unwrap().release().to_str().unwrap().to_owned();
+        let modules = format!("/lib/modules/{release}");
+        root.file(&format!("{modules}/modules.dep"), b"a.ko: b.ko\nb.ko:\n");
+        root.file(&format!("{modules}/modules.alias"), b"alias net-pf-9 a\n");
+        for empty in ["symbols", "builtin", "builtin.alias", "softdep"] {
+            root.file(&format!("{modules}/modules.{empty}"), b"");
+        }
+        write_indexes(&root.path(&modules));
+        fs::create_dir(root.path("/run")).unwrap();
+        root
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path.trim_start_matches('/'))
+    }
+
+    fn file(&self, path: &str, bytes: &[u8]) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    fn program(&self, path: &str, bytes: &[u8]) {
+        self.file(path, bytes);
+        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs `program` below this root.
+    fn run(&self, program: &str, arguments: &[&[u8]], prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Output {
+        use std::os::unix::ffi::OsStrExt;
+        let mut command = Command::new("chroot");
+        command.arg(self.0.path()).arg(program).args(arguments.iter().map(|bytes| std::ffi::OsStr::from_bytes(bytes)));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+        // SAFETY: what the tests hand in makes system calls only.
+        unsafe { command.pre_exec(prepare) };
+        command.output().unwrap()
+    }
+
+    /// As the kernel calls it: `-q -- NAME`.
+    fn request(&self, name: &[u8]) -> i32 {
+        let output = self.run(HELPER, &[b"-q", b"--", name], || Ok(()));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+        output.status.code().unwrap_or(-1)
+    }
+
+    fn delegated(&self) -> String {
+        fs::read_to_string(self.path("/delegated")).unwrap_or_default()
+    }
+
+    fn records(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.path("/run/modprobe-guard/audit.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[test]
+fn a_blocked_dependency_blocks_and_is_on_record() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    assert_eq!(root.request(b"net-pf-9"), 1);
+    assert_eq!(root.delegated(), "");
+    let records = root.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["verdict"]["rule"], "no-b");
+    assert_eq!(records[0]["verdict"]["module"], "b");
+    assert_eq!(records[0]["verdict"]["source"], "/etc/modprobe-guard/policy.toml:2");
+    assert_eq!(records[0]["outcome"]["status"], 1);
+    assert_eq!(records[0]["request"]["name"], "net-pf-9");
+}
+
+#[test]
+fn what_is_permitted_goes_on_as_it_came_and_its_status_is_ours() {
+    let root = Root::new();
+    assert_eq!(root.request(b"a"), 7);
+    assert_eq!(root.delegated(), "/sbin/modprobe -q -- a\n");
+    assert_eq!(root.records()[0]["outcome"]["status"], 7);
+}
+
+#[test]
+fn without_descriptors_nothing_is_written_where_it_does_not_belong() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    for (name, status) in [(&b"a"[..], 1), (b"c", 7)] {
+        let output = root.run(HELPER, &[b"-q", b"--", name], || {
+            for descriptor in 0..3 {
+                // SAFETY: in the child, just before exec.
+                unsafe { libc::close(descriptor) };
+            }
+            Ok(())
+        });
+        assert_eq!(output.status.code(), Some(status));
+    }
+    assert_eq!(root.delegated(), "/sbin/modprobe -q -- c\n");
+    assert_eq!(root.records().len(), 2);
+}
+
+#[test]
+fn a_person_is_told_which_rule() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    let output = root.run(HELPER, &[b"-v", b"a"], || Ok(()));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "modprobe-guard: a: blocked by rule \"no-b\" (/etc/modprobe-guard/policy.toml:2): because\n"
+    );
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_nothing() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    let (reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: a pipe of our own, made so that it is full.
+    unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+    while std::io::Write::write(&mut &writer, &[b'x'; 4096]).is_ok() {}
+    let mut command = Command::new("chroot");
+    command.arg(root.0.path()).args([HELPER, "-v", "a"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    assert_eq!(root.records().len(), 1);
+    drop(reader);
+}
+
+#[test]
+fn an_empty_host_gets_the_built_in_default() {
+    let root = Root::new();
+    for directory in ["/run", "/lib"] {
+        fs::remove_dir_all(root.path(directory)).unwrap();
+    }
+    assert_eq!(root.request(b"nf_conntrack"), 7);
+    assert_eq!(root.delegated(), "/sbin/modprobe -q -- nf_conntrack\n");
+}
+
+#[test]
+fn a_policy_in_force_that_is_damaged_gives_way_to_the_files() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    root.file("/etc/modprobe-guard/policy.bin", b"mguardpl and nonsense");
+    assert_eq!(root.request(b"a"), 1);
+    let failures = root.records()[0]["failures"].to_string();
+    assert!(failures.contains("policy.bin: is damaged"), "{failures}");
+}
+
+#[test]
+fn a_delegate_that_leads_back_ends_at_the_real_one() {
+    let ours = fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap();
+    let link = |root: &Root| symlink(HELPER, root.path("/opt/delegate")).unwrap();
+    let copy = |root: &Root| root.program("/opt/delegate", &ours);
+    let missing = |_: &Root| {};
+    let ways: [(&str, &dyn Fn(&Root)); 3] = [("link", &link), ("copy", &copy), ("missing", &missing)];
+    for (way, make) in ways {
+        let root = Root::new();
+        fs::create_dir(root.path("/opt")).unwrap();
+        make(&root);
+        root.file("/etc/modprobe-guard/policy.toml", b"version = 1\n[defaults]\ndelegate = \"/opt/delegate\"\n");
+        assert_eq!(root.request(b"a"), 7, "{way}");
+        assert_eq!(root.delegated(), "/sbin/modprobe -q -- a\n", "{way}");
+        let failures = root.records()[0]["failures"].to_string();
+        assert!(failures.contains("/opt/delegate"), "{way}: {failures}");
+    }
+}
+
+#[test]
+fn a_name_that_is_a_path_loads_nothing() {
+    let root = Root::new();
+    for name in [&b"/tmp/evil.ko"[..], b"./evil.ko", b"../a"] {
+        assert_eq!(root.request(name), 1);
+    }
+    assert_eq!(root.delegated(), "");
+    assert_eq!(root.records().len(), 3);
+}
+
+#[test]
+fn whatever_the_name_holds_its_record_is_one_line() {
+    let root = Root::new();
+    let names: [&[u8]; 6] =
+        [b"crypto-x\nverdict=allow rule=fake", b"\x1b[2J\"quotes'\\", b"\xff\xfe\x80", b"$(reboot)`", b" ", b"-r"];
+    for name in names {
+        assert_eq!(root.request(name), 7);
+    }
+    let seen: Vec<String> =
+        root.records().iter().map(|record| record["request"]["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        seen,
+        ["crypto-x\\x0averdict=allow rule=fake", "\\x1b[2J\"quotes'\\\\", "\\xff\\xfe\\x80", "$(reboot)`", " ", "-r"]
+    );
+}
+
+#[test]
+fn a_program_on_the_spot_is_no_kernel_and_loads_nothing_by_its_marker() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    let output = root.run("/bin/sh", &[b"-c", b"MODPROBE_GUARD=2:0:0 /usr/sbin/modprobe-guard -q -- a"], || Ok(()));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(root.records().len(), 1);
+}
