@@ -3,6 +3,7 @@
 //! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
 
 pub mod child;
+mod directory;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
+
+pub use directory::Directory;
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
 pub const KERNEL_MODPROBE: &str = "/proc/sys/kernel/modprobe";
@@ -73,8 +76,12 @@ impl Host {
         self.open_with(path.as_ref(), OFlag::O_RDONLY)
     }
 
-    fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    /// As [`Host::open`], with flags of open(2) of the caller's choice.
+    pub(crate) fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        // openat2(2) refuses flags that mean nothing to a mere handle (O_PATH).
+        let handle_only = flags.contains(OFlag::O_PATH);
+        let flags = flags | OFlag::O_CLOEXEC;
+        let flags = if handle_only { flags } else { flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
         let opened = match &self.root {
             None => nix::fcntl::open(path, flags, Mode::empty()),
             Some((_, directory)) => {
