@@ -6,6 +6,7 @@
 
 pub mod entry;
 pub mod line;
+mod mark;
 pub mod read;
 pub mod spool;
 pub mod store;
@@ -233,6 +234,6 @@ mod tests {
         ] {
             assert_eq!(format_time(Duration::new(seconds, nanoseconds)), shown);
         }
-        assert!(now() > "2025".to_owned() && now().len() == 27);
+        assert!(now().as_str() > "2025" && now().len() == 27);
     }
 }

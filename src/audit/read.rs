@@ -14,8 +14,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::audit::entry::{Entry, Thinned};
+use crate::audit::mark::Mark;
 use crate::audit::spool::{SPOOL, is_same};
-use crate::audit::store::{FLUSH, FLUSHING, LOGS, Mark};
+use crate::audit::store::{FLUSH, FLUSHING, LOGS};
 use crate::audit::table;
 use crate::host::{Directory, Host, LOG_DIR, RUN};
 use crate::text::Text;

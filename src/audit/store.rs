@@ -15,15 +15,16 @@
 //!
 //! A log that somebody else has renamed in the meantime is found by its inode, if it kept one of the usual names.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::audit::line;
+use crate::audit::mark::Mark;
 use crate::audit::spool::{self, FILE_MODE, SPOOL};
 use crate::audit::syslog;
 use crate::audit::table::{self, Table};
@@ -121,7 +122,7 @@ fn finish(host: &Host, run: &Directory, lock: &File, create: Option<Mode>) -> io
     let mut moved = 0;
     if run.stat(FLUSHING)?.is_some() {
         if let Some(mark) = Mark::read(lock) {
-            mark.cut_back(&logs)?;
+            mark.cut_back(&logs, &LOGS)?;
         }
         moved = move_over(run, &logs, lock)?;
     }
@@ -140,7 +141,7 @@ fn move_over(run: &Directory, logs: &Directory, lock: &File) -> io::Result<usize
     let moved = loop {
         let mut log = open_log(logs, size)?;
         let length = log.metadata()?.size();
-        Mark { inode: log.metadata()?.ino(), length }.write(lock)?;
+        Mark::of(&log)?.write(lock)?;
         match append(&from, &mut log) {
             // Somebody else rotated, packed and removed the log under our hands.
             Ok(_) if log.metadata()?.nlink() == 0 => {}
@@ -170,7 +171,11 @@ fn open_log(logs: &Directory, more: u64) -> io::Result<File> {
     if !log.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the log is no regular file"));
     }
-    let _ = logs.sync();
+    if log.metadata()?.size() == 0 {
+        // Whatever the umask of whoever made it.
+        log.set_permissions(Permissions::from_mode(FILE_MODE.bits()))?;
+        let _ = logs.sync();
+    }
     Ok(log)
 }
 
@@ -205,49 +210,6 @@ fn append(from: &File, log: &mut File) -> io::Result<usize> {
     }
     log.sync_all()?;
     Ok(lines)
-}
-
-/// Where the log ended before a flush began to append to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// The log's inode.
-    pub inode: u64,
-    /// Its length.
-    pub length: u64,
-}
-
-impl Mark {
-    /// The mark in the lock file, if a flush has made one.
-    pub fn read(lock: &File) -> Option<Mark> {
-        let mut text = [0; 64];
-        let count = lock.read_at(&mut text, 0).ok()?;
-        let (line, _) = std::str::from_utf8(text.get(..count)?).ok()?.split_once('\n')?;
-        let (inode, length) = line.split_once(' ')?;
-        Some(Mark { inode: inode.parse().ok()?, length: length.parse().ok()? })
-    }
-
-    fn write(self, lock: &File) -> io::Result<()> {
-        // Fixed width: a shorter mark leaves nothing of a longer one.
-        lock.write_all_at(format!("{:020} {:020}\n", self.inode, self.length).as_bytes(), 0)
-    }
-
-    fn clear(lock: &File) -> io::Result<()> {
-        lock.set_len(0)
-    }
-
-    /// Takes back what a flush that did not come to its end has appended.
-    fn cut_back(self, logs: &Directory) -> io::Result<()> {
-        for name in LOGS {
-            if logs.stat(name)?.is_some_and(|stat| stat.st_ino == self.inode) {
-                let log = logs.open(name, OFlag::O_RDWR, Mode::empty())?;
-                let metadata = log.metadata()?;
-                if metadata.ino() == self.inode && metadata.size() > self.length {
-                    log.set_len(self.length)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use super::Host;
 
 /// `RAMFS_MAGIC`, include/uapi/linux/magic.h.
-const RAMFS_MAGIC: i64 = 0x8584_58f6;
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 /// An open directory.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Directory {
 }
 
 fn is_memory(kind: FsType) -> bool {
-    kind == TMPFS_MAGIC || i64::from(kind.0) == RAMFS_MAGIC
+    kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
 }
 
 #[cfg(test)]
