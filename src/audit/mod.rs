@@ -92,7 +92,8 @@ mod tests {
     use std::fs;
     use std::os::unix::net::UnixDatagram;
 
-    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     use nix::unistd::{ForkResult, Pid, fork};
 
     use super::entry::Entry;
@@ -117,8 +118,9 @@ mod tests {
         match unsafe { fork() }.unwrap() {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
-                work();
-                child::exit_now(0)
+                // A panic must not unwind into a second run of this test's own end.
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                child::exit_now(i32::from(result.is_err()))
             }
         }
     }
@@ -173,6 +175,43 @@ mod tests {
     }
 
     #[test]
+    fn no_line_is_lost_or_told_twice_on_its_way_to_the_log() {
+        let (_root, host) = &machines()[0];
+        const LINES: u64 = 5000;
+        store::flush(host).unwrap();
+        let run = spool::directory(host).unwrap();
+        let line = entry::json(&record(b"x", 0)).unwrap();
+        let add = || match spool::append(&run, &line) {
+            // Faster than the flusher.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => false,
+            result => result.is_ok() || panic!("{result:?}"),
+        };
+        let writers = [(); 3].map(|()| in_child(|| (0..LINES).for_each(|_| while !add() {})));
+        let flusher = in_child(|| {
+            loop {
+                store::flush(host).unwrap();
+            }
+        });
+        let mut before = 0;
+        for pid in writers {
+            let mut status = WaitStatus::StillAlive;
+            while status == WaitStatus::StillAlive {
+                let (records, _) = sums(host);
+                assert!((before..=3 * LINES).contains(&records), "{records} after {before}");
+                before = records;
+                status = waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap();
+            }
+            assert_eq!(status, WaitStatus::Exited(pid, 0));
+        }
+        // In the middle of a flush, more likely than not.
+        kill(flusher, Signal::SIGKILL).unwrap();
+        waitpid(flusher, None).unwrap();
+        assert_eq!(sums(host), (3 * LINES, 0));
+        store::flush(host).unwrap();
+        assert_eq!(sums(host), (3 * LINES, 0));
+    }
+
+    #[test]
     fn a_killed_helper_leaves_a_sound_record() {
         let (_root, host) = &machines()[0];
         let mut asked = 0;
@@ -189,7 +228,7 @@ mod tests {
             while counter.metadata().unwrap().len() < 5 + round % 7 {
                 std::hint::spin_loop();
             }
-            nix::sys::signal::kill(child, nix::sys::signal::SIGKILL).unwrap();
+            kill(child, Signal::SIGKILL).unwrap();
             waitpid(child, None).unwrap();
             asked += counter.metadata().unwrap().len();
         }
@@ -202,6 +241,7 @@ mod tests {
     fn a_record_goes_to_every_sink() {
         for (root, host) in &machines() {
             let server = UnixDatagram::bind(root.path().join("dev/log")).unwrap();
+            server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             for name in HOSTILE {
                 write(host, &record(name, 0));
                 let mut buffer = [0; 2048];

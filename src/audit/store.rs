@@ -302,6 +302,67 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_that_dies_while_it_appends_is_taken_up_again() {
+        let machine = Machine::new();
+        let old = format!("{}\n", "o".repeat(99)).repeat(4000);
+        let new = format!("{}\n", "n".repeat(99)).repeat(4000);
+        machine.add(&old);
+        flush(&machine.host).unwrap();
+        machine.add(&new);
+        // SAFETY: the child does what a flush does, and leaves by exit_now or by a signal.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                let limit = libc::rlimit { rlim_cur: 500_000, rlim_max: 500_000 };
+                // SAFETY: reads a structure that lives until it returns.
+                unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) };
+                let _ = flush(&machine.host);
+                child::exit_now(0)
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                let status = nix::sys::wait::waitpid(child, None).unwrap();
+                assert!(matches!(status, nix::sys::wait::WaitStatus::Signaled(..)), "{status:?}");
+            }
+        }
+        assert!(text(&machine.log).len() > old.len());
+        assert_eq!(flush(&machine.host).unwrap(), 4000);
+        assert!(text(&machine.log) == old + &new);
+    }
+
+    #[test]
+    fn the_last_writers_are_waited_for() {
+        let machine = Machine::new();
+        machine.add("one\n");
+        let mut writer = File::options().append(true).open(machine.run(SPOOL)).unwrap();
+        writer.lock_shared().unwrap();
+        let host = machine.host.clone();
+        let flusher = std::thread::spawn(move || flush(&host));
+        while !machine.run(FLUSHING).exists() && !flusher.is_finished() {
+            std::thread::yield_now();
+        }
+        writer.write_all(b"late\n").unwrap();
+        writer.unlock().unwrap();
+        assert_eq!(flusher.join().unwrap().unwrap(), 2);
+        assert_eq!(text(&machine.log), "one\nlate\n");
+    }
+
+    #[test]
+    fn a_mark_that_is_left_over_is_gone_before_the_next_lines_move() {
+        let machine = Machine::new();
+        machine.add("old\n");
+        flush(&machine.host).unwrap();
+        let inode = fs::metadata(&machine.log).unwrap().ino();
+        fs::write(machine.run(FLUSH), format!("{inode:020} {:020}\n", 0)).unwrap();
+        let renamed = machine.log.with_extension("jsonl.1");
+        fs::rename(&machine.log, &renamed).unwrap();
+        fs::create_dir(&machine.log).unwrap();
+        machine.add("one\n");
+        flush(&machine.host).unwrap_err();
+        fs::remove_dir(&machine.log).unwrap();
+        assert_eq!(flush(&machine.host).unwrap(), 1);
+        assert_eq!((text(&renamed), text(&machine.log)), ("old\n".to_owned(), "one\n".to_owned()));
+    }
+
+    #[test]
     fn a_log_renamed_by_others_is_cut_back_as_well() {
         let machine = Machine::new();
         machine.add("old\n");

@@ -329,6 +329,13 @@ mod tests {
         let table = Table::lock(&machine.run, PATIENCE).unwrap();
         write_place(&table.0, 9, &slot).unwrap();
         assert_eq!(read_place::<Slot>(&table.0, 9).map(|slot| slot.thinned()), Some(slot.thinned()));
+        let mut bytes = [0; PLACE];
+        table.0.read_exact_at(&mut bytes, offset(9)).unwrap();
+        for at in 0..HEAD + usize::from(u16::from_le_bytes([bytes[4], bytes[5]])) {
+            bytes[at] ^= 1;
+            assert_eq!(decode::<Slot>(&bytes), None, "{at}");
+            bytes[at] ^= 1;
+        }
         assert_eq!(Table::lock(&machine.run, PATIENCE).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
