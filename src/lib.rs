@@ -12,15 +12,20 @@
 //!                                                       └──► record
 //! ```
 //!
-//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`requester`], [`delegate`],
+//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`judge`]; [`requester`], [`delegate`],
 //! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
 //! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
 
+pub mod audit;
+pub mod cli;
+pub mod conntrack;
 pub mod delegate;
 pub mod host;
 pub mod invocation;
+pub mod judge;
 pub mod model;
 pub mod modules;
 pub mod policy;
 pub mod requester;
+pub mod shim;
 pub mod text;

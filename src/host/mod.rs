@@ -3,10 +3,11 @@
 //! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
 
 pub mod child;
+mod directory;
 mod policy;
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use nix::sys::stat::Mode;
 
 use crate::text::Text;
 
+pub use directory::Directory;
 pub use policy::{InForce, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
@@ -79,8 +81,12 @@ impl Host {
         self.open_with(path.as_ref(), OFlag::O_RDONLY)
     }
 
-    fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    /// As [`Host::open`], with flags of open(2) of the caller's choice.
+    pub(crate) fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
+        // openat2(2) refuses flags that mean nothing to a mere handle (O_PATH).
+        let handle_only = flags.contains(OFlag::O_PATH);
+        let flags = flags | OFlag::O_CLOEXEC;
+        let flags = if handle_only { flags } else { flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
         let opened = match &self.root {
             None => nix::fcntl::open(path, flags, Mode::empty()),
             Some((_, directory)) => {
@@ -88,6 +94,25 @@ impl Host {
             }
         };
         opened.map(File::from).map_err(io::Error::from)
+    }
+
+    /// Whether there is anything at `path`, whoever may read it.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.open_with(path.as_ref(), OFlag::O_PATH).is_ok()
+    }
+
+    /// Whether `path` leads to a directory.
+    pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
+        self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
+    }
+
+    /// Writes `bytes` with one write(2) to a file that is there: a setting of the kernel's. Creates and cuts nothing.
+    ///
+    /// # Errors
+    /// Those of open(2) and write(2), and `WriteZero` if the kernel took only a part.
+    pub fn write_existing(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+        let written = self.open_with(path.as_ref(), OFlag::O_WRONLY)?.write(bytes)?;
+        if written == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
     }
 
     /// The whole of a regular file of at most `limit` bytes.

@@ -1,0 +1,279 @@
+//! The record's sinks, none of which can hold up or fail a request.
+//!
+//! [`write`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
+//! [`spool`] in memory takes it, [`syslog`] hears of it. [`store`] moves the spool to the disk in a process that
+//! nobody waits for, [`read`] finds every entry wherever it is at the moment.
+
+pub mod entry;
+pub mod line;
+mod mark;
+pub mod read;
+pub mod spool;
+pub mod store;
+pub mod syslog;
+pub mod table;
+pub mod thinning;
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use crate::host::{Host, RUN, child};
+use crate::model::Record;
+use table::{Kept, Table};
+
+/// How long the table's lock is waited for; it is held for some 50 µs.
+const LOCK_PATIENCE: Duration = Duration::from_millis(20);
+/// How long a disk in the place of `/run` may take.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
+/// RFC 3339, UTC, microseconds.
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// Writes one record to every sink that takes it at once. Never fails: what a sink does not take is in the others.
+pub fn write(host: &Host, record: &Record) {
+    // What was not kept is told, so that it is known somewhere.
+    let kept = keep_in_time(host, record).unwrap_or(Kept { to_tell: true, passed: None });
+    if let Some(thinned) = &kept.passed {
+        syslog::tell(host, line::of_verdict(&thinned.verdict), &line::of_thinned(thinned));
+    }
+    if kept.to_tell {
+        syslog::tell(host, line::loudness(record), &line::of_record(record));
+    }
+}
+
+/// Memory answers at once. Where `/run` is on a disk, which may be frozen, a child does the work.
+fn keep_in_time(host: &Host, record: &Record) -> io::Result<Kept> {
+    if is_run_in_memory(host) {
+        return keep(host, record);
+    }
+    let answer = child::ask(DISK_PATIENCE, |out| {
+        if let Ok(answer) = keep(host, record).and_then(|kept| Ok(serde_json::to_vec(&kept)?)) {
+            let _ = out.write_all(&answer);
+        }
+    })?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn keep(host: &Host, record: &Record) -> io::Result<Kept> {
+    let line = entry::json(record)?;
+    let run = spool::directory(host)?;
+    match Table::lock(&run, LOCK_PATIENCE) {
+        Ok(mut table) => table.keep(&run, record, &line, table::now()),
+        // Nobody counts now: rather too long a record than a hole in it.
+        Err(_) => spool::append(&run, &line).map(|()| Kept { to_tell: true, passed: None }),
+    }
+}
+
+/// Whether no disk can hold up what is done below [`RUN`].
+fn is_run_in_memory(host: &Host) -> bool {
+    Path::new(RUN).parent().and_then(Path::to_str).is_some_and(|parent| host.is_in_memory(parent))
+}
+
+/// The time now as it stands in a record: RFC 3339, UTC, microseconds.
+pub fn now() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format_time(since)
+}
+
+/// A time since 1970 as it stands in a record; what no calendar holds is 1970.
+fn format_time(since: Duration) -> String {
+    let nanoseconds = i128::try_from(since.as_nanos()).unwrap_or_default();
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(TIME).unwrap_or_else(|_| "1970-01-01T00:00:00.000000Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixDatagram;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, Pid, fork};
+
+    use super::entry::Entry;
+    use super::entry::samples::{HOSTILE, record};
+    use super::*;
+    use crate::host::LOG_DIR;
+
+    /// A host in memory, and one on a disk if the temporary directory is on one.
+    fn machines() -> [(tempfile::TempDir, Host); 2] {
+        [tempfile::tempdir_in("/dev/shm"), tempfile::tempdir()].map(|root| {
+            let root = root.unwrap();
+            for directory in ["run", "dev", "var/log"] {
+                fs::create_dir_all(root.path().join(directory)).unwrap();
+            }
+            let host = Host::at(root.path()).unwrap();
+            (root, host)
+        })
+    }
+
+    fn in_child(work: impl FnOnce()) -> Pid {
+        // SAFETY: the child does what a helper does, and leaves by exit_now.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                // A panic must not unwind into a second run of this test's own end.
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+                child::exit_now(i32::from(result.is_err()))
+            }
+        }
+    }
+
+    /// Requests told of by the record: written, and counted.
+    fn sums(host: &Host) -> (u64, u64) {
+        read::of_host(host).unwrap().fold((0, 0), |(records, counted), entry| match entry.unwrap() {
+            Entry::Record(_) => (records + 1, counted),
+            Entry::Thinned(thinned) => (records, counted + thinned.thinned),
+            Entry::Foreign(line) => panic!("foreign: {line}"),
+        })
+    }
+
+    #[test]
+    fn requests_are_records_and_counts_whatever_goes_on_beside() {
+        let (_root, host) = &machines()[0];
+        const PROCESSES: u32 = 50;
+        const EACH: u32 = 40;
+        store::flush(host).unwrap();
+        let writers: Vec<Pid> = (0..PROCESSES)
+            .map(|process| {
+                in_child(|| {
+                    for request in 0..EACH {
+                        // Some kinds have many requests, some few.
+                        let uid = if request % 2 == 0 { 0 } else { process };
+                        write(host, &record(HOSTILE[request as usize % HOSTILE.len()], uid));
+                        if request % 8 == 0 {
+                            store::flush_if_due(host);
+                        }
+                    }
+                })
+            })
+            .collect();
+        let flusher = in_child(|| (0..200).for_each(|_| drop(store::flush(host))));
+        // Nothing is told twice or wrongly while it moves, and what was told once stays.
+        let mut before = 0;
+        for _ in 0..100 {
+            let (records, counted) = sums(host);
+            assert!(records + counted >= before && records + counted <= u64::from(PROCESSES * EACH));
+            before = records + counted;
+        }
+        for pid in writers.into_iter().chain([flusher]) {
+            assert_eq!(waitpid(pid, None).unwrap(), WaitStatus::Exited(pid, 0));
+        }
+        let (records, counted) = sums(host);
+        assert_eq!(records + counted, u64::from(PROCESSES * EACH));
+        assert!(counted > 0, "some were thinned");
+        store::flush(host).unwrap();
+        let (written, _) = sums(host);
+        assert_eq!(written, records);
+        assert!(host.read(format!("{LOG_DIR}/audit.jsonl"), 1 << 30).unwrap().len() > 100_000);
+    }
+
+    #[test]
+    fn no_line_is_lost_or_told_twice_on_its_way_to_the_log() {
+        let (_root, host) = &machines()[0];
+        const LINES: u64 = 5000;
+        store::flush(host).unwrap();
+        let run = spool::directory(host).unwrap();
+        let line = entry::json(&record(b"x", 0)).unwrap();
+        let add = || match spool::append(&run, &line) {
+            // Faster than the flusher.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => false,
+            result => result.is_ok() || panic!("{result:?}"),
+        };
+        let writers = [(); 3].map(|()| in_child(|| (0..LINES).for_each(|_| while !add() {})));
+        let flusher = in_child(|| {
+            loop {
+                store::flush(host).unwrap();
+            }
+        });
+        let mut before = 0;
+        for pid in writers {
+            let mut status = WaitStatus::StillAlive;
+            while status == WaitStatus::StillAlive {
+                let (records, _) = sums(host);
+                assert!((before..=3 * LINES).contains(&records), "{records} after {before}");
+                before = records;
+                status = waitpid(pid, Some(WaitPidFlag::WNOHANG)).unwrap();
+            }
+            assert_eq!(status, WaitStatus::Exited(pid, 0));
+        }
+        // In the middle of a flush, more likely than not.
+        kill(flusher, Signal::SIGKILL).unwrap();
+        waitpid(flusher, None).unwrap();
+        assert_eq!(sums(host), (3 * LINES, 0));
+        store::flush(host).unwrap();
+        assert_eq!(sums(host), (3 * LINES, 0));
+    }
+
+    #[test]
+    fn a_killed_helper_leaves_a_sound_record() {
+        let (_root, host) = &machines()[0];
+        let mut asked = 0;
+        for round in 0..200 {
+            let counter = tempfile::tempfile_in("/dev/shm").unwrap();
+            counter.set_len(0).unwrap();
+            let child = in_child(|| {
+                for _ in 0..10_000 {
+                    let _ = io::Write::write(&mut &counter, b"x");
+                    write(host, &record(b"x", 0));
+                }
+            });
+            // Until it has done some, a different number every time.
+            while counter.metadata().unwrap().len() < 5 + round % 7 {
+                std::hint::spin_loop();
+            }
+            kill(child, Signal::SIGKILL).unwrap();
+            waitpid(child, None).unwrap();
+            asked += counter.metadata().unwrap().len();
+        }
+        let (records, counted) = sums(host);
+        // The one under way when it was killed is in or not.
+        assert!(records + counted <= asked && records + counted >= asked - 200, "{records} + {counted}, {asked}");
+    }
+
+    #[test]
+    fn a_record_goes_to_every_sink() {
+        for (root, host) in &machines() {
+            let server = UnixDatagram::bind(root.path().join("dev/log")).unwrap();
+            server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            for name in HOSTILE {
+                write(host, &record(name, 0));
+                let mut buffer = [0; 2048];
+                let length = server.recv(&mut buffer).unwrap();
+                let told = String::from_utf8(buffer[..length].to_vec()).unwrap();
+                assert!(told.starts_with("<84>") && told.contains("verdict=block"), "{told}");
+                assert!(told.chars().all(|c| !c.is_control()), "{told}");
+            }
+            assert_eq!(sums(host), (HOSTILE.len() as u64, 0));
+        }
+    }
+
+    #[test]
+    fn without_any_sink_nothing_happens() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path()).unwrap();
+        write(&host, &record(b"x", 0));
+        store::flush_if_due(&host);
+        assert!(store::flush(&host).is_err());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn times_are_told_alike() {
+        for (seconds, nanoseconds, shown) in [
+            (0, 0, "1970-01-01T00:00:00.000000Z"),
+            (1_795_176_000, 123_456_789, "2026-11-20T12:00:00.123456Z"),
+            (u64::from(u32::MAX), 999_999_999, "2106-02-07T06:28:15.999999Z"),
+            (u64::MAX, 0, "1970-01-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(format_time(Duration::new(seconds, nanoseconds)), shown);
+        }
+        assert!(now().as_str() > "2025" && now().len() == 27);
+    }
+}

@@ -1,0 +1,421 @@
+//! Reading the record: every entry, wherever it is at the moment, oldest first.
+//!
+//! Nothing is locked, so that a reader who stops half-way (a pager) holds up nobody. Instead every file is opened, and
+//! the names are looked at again afterwards: if a flush or a rotation has moved any of them, all are opened anew.
+//! What is open then stays what it is: files are only ever appended to, and the log is read as far as it went.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::audit::entry::{Entry, Thinned};
+use crate::audit::mark::Mark;
+use crate::audit::spool::{SPOOL, is_same};
+use crate::audit::store::{FLUSH, FLUSHING, LOGS};
+use crate::audit::table;
+use crate::host::{Directory, Host, LOG_DIR, RUN};
+use crate::text::Text;
+
+/// A longer line is none of ours, and is taken apart.
+const LINE_LIMIT: u64 = 1 << 20;
+/// What is kept of a foreign line.
+const FOREIGN_LIMIT: usize = 4096;
+/// Lines are nearly in order: helpers that wait for their delegate write late. Sorted are so many at a time,
+const WINDOW: usize = 4096;
+/// as long as they have no more bytes than this.
+const WINDOW_BYTES: usize = 16 << 20;
+/// How often files that move are opened anew, and the end of a line is waited for.
+const TRIES: u32 = 20;
+/// Counts that are remembered, to add up those that came out twice.
+const COUNTS: usize = 65_536;
+
+/// Entries of one or several sources, oldest first.
+///
+/// An error of reading ends the file that it was met in, not the others.
+pub struct Entries {
+    sources: Vec<Source>,
+    counted: HashMap<(String, String), u64>,
+}
+
+/// All entries of `host`: the log and what it was before, the spool, and the counts that have not come out yet.
+///
+/// # Errors
+/// Those of open(2), unless a file or directory is not there.
+pub fn of_host(host: &Host) -> io::Result<Entries> {
+    let run = if_there(host.directory(RUN))?;
+    let logs = if_there(host.directory(LOG_DIR))?;
+    let mut source = Source::default();
+    for _ in 0..TRIES {
+        // The counts first: one that comes out meanwhile is met again in the spool, and known.
+        let pending = run.as_ref().map_or(Ok(None), |run| if_there(table::pending(run)))?.unwrap_or_default();
+        let opened = Opened::open(run.as_ref(), logs.as_ref())?;
+        let is_current = opened.is_current()?;
+        source = opened.into_source(pending)?;
+        if is_current {
+            break;
+        }
+    }
+    Ok(Entries::new(vec![source]))
+}
+
+/// All entries of files, or of whatever else holds lines; those of several are merged.
+pub fn of_readers(readers: impl IntoIterator<Item = Box<dyn Read>>) -> Entries {
+    let source = |reader| Source { files: VecDeque::from([Lines::new(reader, false)]), ..Source::default() };
+    Entries::new(readers.into_iter().map(source).collect())
+}
+
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The files of a host as they were found.
+struct Opened<'a> {
+    /// In the order of the lines in them, oldest first.
+    files: VecDeque<Named<'a>>,
+    run: Option<&'a Directory>,
+    mark: Option<Mark>,
+}
+
+/// A file, or none, and the name that this is about.
+struct Named<'a> {
+    directory: &'a Directory,
+    name: &'static str,
+    /// Whether helpers may be writing to it.
+    is_live: bool,
+    /// With its length.
+    file: Option<(File, u64)>,
+}
+
+impl<'a> Opened<'a> {
+    fn open(run: Option<&'a Directory>, logs: Option<&'a Directory>) -> io::Result<Opened<'a>> {
+        let mut files = VecDeque::new();
+        // What a flush changes first is looked at first, and again last.
+        for name in [FLUSHING, SPOOL] {
+            files.extend(run.map(|run| Named::open(run, name, true)).transpose()?);
+        }
+        let mark = mark(run)?;
+        for name in LOGS {
+            if let Some(logs) = logs {
+                files.push_front(Named::open(logs, name, false)?);
+            }
+        }
+        Ok(Opened { files, run, mark })
+    }
+
+    /// The mark, if the log is to be read no further: what lies behind it is in the file being flushed as well.
+    fn end_of_log(&self) -> Option<Mark> {
+        self.mark.filter(|_| self.files.iter().any(|named| named.name == FLUSHING && named.file.is_some()))
+    }
+
+    fn is_current(&self) -> io::Result<bool> {
+        for named in &self.files {
+            let may_grow = named.is_live || self.end_of_log().is_some();
+            let is_current = match (&named.file, named.directory.stat(named.name)?) {
+                (Some((file, length)), Some(stat)) => {
+                    is_same(file, &stat)? && (may_grow || file.metadata()?.size() == *length)
+                }
+                (None, None) => true,
+                _ => false,
+            };
+            if !is_current {
+                return Ok(false);
+            }
+        }
+        Ok(mark(self.run)? == self.mark)
+    }
+
+    fn into_source(self, pending: Vec<Thinned>) -> io::Result<Source> {
+        let end = self.end_of_log();
+        let mut source = Source { pending: pending.into(), ..Source::default() };
+        for named in self.files {
+            let is_live = named.is_live;
+            let Some((file, length)) = named.file else { continue };
+            let inode = file.metadata()?.ino();
+            let length = match end {
+                _ if is_live => u64::MAX,
+                Some(mark) if mark.inode == inode => mark.length.min(length),
+                _ => length,
+            };
+            source.files.push_back(Lines::new(Box::new(file.take(length)), is_live));
+        }
+        Ok(source)
+    }
+}
+
+impl<'a> Named<'a> {
+    fn open(directory: &'a Directory, name: &'static str, is_live: bool) -> io::Result<Named<'a>> {
+        let file = if_there(directory.open(name, OFlag::O_RDONLY, Mode::empty()))?;
+        let metadata = file.as_ref().map(File::metadata).transpose()?;
+        if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: is no regular file")));
+        }
+        Ok(Named { directory, name, is_live, file: file.zip(metadata.map(|metadata| metadata.size())) })
+    }
+}
+
+fn mark(run: Option<&Directory>) -> io::Result<Option<Mark>> {
+    let file = run.map_or(Ok(None), |run| if_there(run.open(FLUSH, OFlag::O_RDONLY, Mode::empty())))?;
+    Ok(file.as_ref().and_then(Mark::read))
+}
+
+/// The lines of one file.
+struct Lines {
+    reader: BufReader<Box<dyn Read>>,
+    /// Somebody may be writing the last line just now.
+    is_live: bool,
+}
+
+impl Lines {
+    fn new(reader: Box<dyn Read>, is_live: bool) -> Lines {
+        Lines { reader: BufReader::new(reader), is_live }
+    }
+
+    /// The next line that is not empty, without its end; `None` behind the last.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let mut tries = if self.is_live { TRIES } else { 0 };
+        loop {
+            let room = LINE_LIMIT.saturating_sub(line.len() as u64);
+            let count = self.reader.by_ref().take(room).read_until(b'\n', &mut line)?;
+            let is_whole = line.last() == Some(&b'\n');
+            if is_whole {
+                line.pop();
+            }
+            if is_whole && line.is_empty() {
+                continue;
+            }
+            if is_whole || line.len() as u64 >= LINE_LIMIT || (count == 0 && (line.is_empty() || tries == 0)) {
+                return Ok((!line.is_empty()).then_some(line));
+            }
+            if count == 0 {
+                tries = tries.saturating_sub(1);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+}
+
+/// Files one behind the other, nearly in order.
+#[derive(Default)]
+struct Source {
+    files: VecDeque<Lines>,
+    pending: VecDeque<Thinned>,
+    /// By time, then by place. A line without a time goes with the one before it.
+    sorted: BTreeMap<(String, u64), (usize, io::Result<Entry>)>,
+    bytes: usize,
+    read: u64,
+    time: String,
+}
+
+impl Source {
+    /// The time of the next entry.
+    fn peek(&mut self) -> Option<&str> {
+        while self.sorted.len() < WINDOW && self.bytes < WINDOW_BYTES {
+            let (length, entry) = match self.files.front_mut().map(Lines::next) {
+                Some(Ok(Some(line))) => (line.len(), Ok(parse(&line))),
+                Some(Ok(None)) => {
+                    self.files.pop_front();
+                    continue;
+                }
+                Some(Err(error)) => {
+                    self.files.pop_front();
+                    (0, Err(error))
+                }
+                None => match self.pending.pop_front() {
+                    Some(thinned) => (0, Ok(Entry::Thinned(Box::new(thinned)))),
+                    None => break,
+                },
+            };
+            if let Some(time) = entry.as_ref().ok().and_then(Entry::time) {
+                time.clone_into(&mut self.time);
+            }
+            self.read = self.read.saturating_add(1);
+            self.bytes = self.bytes.saturating_add(length);
+            self.sorted.insert((self.time.clone(), self.read), (length, entry));
+        }
+        self.sorted.first_key_value().map(|((time, _), _)| time.as_str())
+    }
+
+    fn next(&mut self) -> Option<io::Result<Entry>> {
+        let (_, (length, entry)) = self.sorted.pop_first()?;
+        self.bytes = self.bytes.saturating_sub(length);
+        Some(entry)
+    }
+}
+
+fn parse(line: &[u8]) -> Entry {
+    match Entry::parse(line) {
+        Entry::Foreign(Text(mut bytes)) => {
+            bytes.truncate(FOREIGN_LIMIT);
+            Entry::Foreign(Text(bytes))
+        }
+        entry => entry,
+    }
+}
+
+impl Entries {
+    fn new(sources: Vec<Source>) -> Entries {
+        Entries { sources, counted: HashMap::new() }
+    }
+
+    /// A count that came out before is told by what has been added since; `None` if nothing has.
+    fn only_new(&mut self, mut thinned: Box<Thinned>) -> Option<Entry> {
+        if self.counted.len() >= COUNTS {
+            self.counted.clear();
+        }
+        let told = self.counted.entry((thinned.kind.clone(), thinned.since.clone())).or_default();
+        let all = thinned.thinned;
+        thinned.thinned = all.checked_sub(*told).filter(|&new| new > 0)?;
+        *told = all;
+        Some(Entry::Thinned(thinned))
+    }
+}
+
+impl Iterator for Entries {
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<io::Result<Entry>> {
+        loop {
+            let times = self.sources.iter_mut().enumerate();
+            let times = times.filter_map(|(at, source)| Some((source.peek()?.to_owned(), at)));
+            let (_, at) = times.min()?;
+            match self.sources.get_mut(at)?.next()? {
+                Ok(Entry::Thinned(thinned)) => {
+                    if let Some(entry) = self.only_new(thinned) {
+                        return Some(Ok(entry));
+                    }
+                }
+                other => return Some(other),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::audit::entry::{json, samples};
+    use crate::audit::thinning::Slot;
+
+    fn line(time: u32) -> String {
+        let mut record = samples::record(b"x", 0);
+        record.time = Some(time.to_string());
+        String::from_utf8(json(&record).unwrap()).unwrap()
+    }
+
+    fn thinned(kind: u64, since: &str, count: u32) -> String {
+        let mut slot = Slot::new(kind, 0);
+        let mut record = samples::record(b"x", 0);
+        record.time = Some(since.to_owned());
+        (0..count).for_each(|_| slot.count(&record));
+        String::from_utf8(json(&slot.thinned().unwrap()).unwrap()).unwrap()
+    }
+
+    /// Times of records, counts with a `+`, foreign lines as they are.
+    fn told(entries: Entries) -> String {
+        let word = |entry: io::Result<Entry>| match entry.unwrap() {
+            Entry::Record(record) => record.time.unwrap(),
+            Entry::Thinned(thinned) => format!("+{}", thinned.thinned),
+            Entry::Foreign(text) => text.to_string(),
+        };
+        entries.map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    fn of_texts(texts: &[String]) -> String {
+        told(of_readers(texts.iter().map(|text| Box::new(io::Cursor::new(text.clone())) as Box<dyn Read>)))
+    }
+
+    struct Machine {
+        root: tempfile::TempDir,
+        host: Host,
+    }
+
+    impl Machine {
+        fn new() -> Machine {
+            let root = tempfile::tempdir().unwrap();
+            let host = Host::at(root.path()).unwrap();
+            Machine { root, host }
+        }
+
+        fn file(&self, path: &str, text: &str) -> PathBuf {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        }
+    }
+
+    #[test]
+    fn all_places_are_read_oldest_first() {
+        let machine = Machine::new();
+        assert_eq!(told(of_host(&machine.host).unwrap()), "");
+        for (name, time) in [("audit.jsonl", 4), ("audit.jsonl.1", 3), ("audit.jsonl.2", 2), ("audit.jsonl.3", 1)] {
+            machine.file(&format!("var/log/modprobe-guard/{name}"), &line(time));
+        }
+        machine.file("run/modprobe-guard/audit.jsonl.flushing", &line(5));
+        machine.file("run/modprobe-guard/audit.jsonl", &(line(7) + &line(6)));
+        assert_eq!(told(of_host(&machine.host).unwrap()), "1 2 3 4 5 6 7");
+    }
+
+    #[test]
+    fn what_lies_behind_the_mark_is_read_once() {
+        let machine = Machine::new();
+        let log = machine.file("var/log/modprobe-guard/audit.jsonl", &(line(1) + &line(2) + &line(3)[..20]));
+        machine.file("run/modprobe-guard/audit.jsonl.flushing", &(line(2) + &line(3)));
+        let mark = format!("{:020} {:020}\n", fs::metadata(log).unwrap().ino(), line(1).len());
+        let mark = machine.file("run/modprobe-guard/flush", &mark);
+        assert_eq!(told(of_host(&machine.host).unwrap()), "1 2 3");
+        // A mark that was left over says nothing.
+        fs::remove_file(machine.root.path().join("run/modprobe-guard/audit.jsonl.flushing")).unwrap();
+        machine.file("var/log/modprobe-guard/audit.jsonl", &(line(1) + &line(2)));
+        assert!(mark.exists());
+        assert_eq!(told(of_host(&machine.host).unwrap()), "1 2");
+    }
+
+    #[test]
+    fn foreign_and_broken_lines_are_told_where_they_stand() {
+        let long = "x".repeat(usize::try_from(LINE_LIMIT).unwrap() + 7);
+        let text = format!("{}cut\n\n{}{long}\n{}", line(1), line(2), &line(3)[..9]);
+        let shown = format!("1 cut 2 {} xxxxxxx {}", "x".repeat(FOREIGN_LIMIT), &line(3)[..9]);
+        assert_eq!(of_texts(&[text]), shown);
+    }
+
+    #[test]
+    fn several_files_are_merged() {
+        let texts = [line(1) + &line(4) + &line(5), line(3) + &line(2), String::new(), line(6)];
+        assert_eq!(of_texts(&texts), "1 2 3 4 5 6");
+    }
+
+    #[test]
+    fn a_count_that_came_out_twice_is_added_up() {
+        let text =
+            thinned(1, "5", 3) + &thinned(2, "5", 3) + &thinned(1, "5", 3) + &thinned(1, "5", 7) + &thinned(1, "6", 2);
+        assert_eq!(of_texts(&[text]), "+3 +3 +4 +2");
+    }
+
+    #[test]
+    fn a_line_being_written_is_waited_for() {
+        let machine = Machine::new();
+        let whole = line(1);
+        let (start, end) = whole.split_at(50);
+        let spool = machine.file("run/modprobe-guard/audit.jsonl", start);
+        let (start, end, mut file) = (start.len(), end.to_owned(), File::options().append(true).open(&spool).unwrap());
+        let entries = of_host(&machine.host).unwrap();
+        let writer = std::thread::spawn(move || io::Write::write_all(&mut file, end.as_bytes()).unwrap());
+        assert_eq!(told(entries), "1");
+        writer.join().unwrap();
+        assert!(start < whole.len());
+    }
+}

@@ -1,0 +1,147 @@
+//! A directory of ours: opened and judged once, then what is in it is reached by plain names, so that no link and no
+//! rename on the way can lead elsewhere.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::Host;
+
+/// `RAMFS_MAGIC`, include/uapi/linux/magic.h.
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+impl Host {
+    /// Opens the directory `path` to read what is in it; its last component is no link.
+    pub fn directory(&self, path: &str) -> io::Result<Directory> {
+        self.directory_or_new(path, None)
+    }
+
+    /// Opens the directory `path` to write into it. Where it is missing and `create` is given it is made with that
+    /// mode; its parent is not.
+    ///
+    /// # Errors
+    /// Besides those of open(2) and mkdir(2): `PermissionDenied` if others than we may change what is in it.
+    pub fn own_directory(&self, path: &str, create: Option<Mode>) -> io::Result<Directory> {
+        let directory = self.directory_or_new(path, create)?;
+        let stat = fstat(&directory.0)?;
+        if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to this directory"));
+        }
+        Ok(directory)
+    }
+
+    /// Whether what lies below `path` lives in memory, so that no disk can hold up a write there.
+    pub fn is_in_memory(&self, path: &str) -> bool {
+        let opened = self.open_with(Path::new(path), OFlag::O_PATH);
+        opened.is_ok_and(|file| fstatfs(&file).is_ok_and(|fs| is_memory(fs.filesystem_type())))
+    }
+
+    fn directory_or_new(&self, path: &str, create: Option<Mode>) -> io::Result<Directory> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let Some(mode) = create else { return Ok(Directory(self.open_with(Path::new(path), flags)?.into())) };
+        let (parent, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = self.open_with(Path::new(parent), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        match mkdirat(&parent, name, mode) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Directory(openat(&parent, name, flags | OFlag::O_CLOEXEC, Mode::empty())?))
+    }
+}
+
+impl Directory {
+    /// Opens the file `name`, never a link, never waiting; `mode` is for a new one.
+    pub fn open(&self, name: &str, flags: OFlag, mode: Mode) -> io::Result<File> {
+        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        Ok(File::from(openat(&self.0, name, flags, mode)?))
+    }
+
+    /// What is there under `name`, links not followed; `None` if nothing is.
+    pub fn stat(&self, name: &str) -> io::Result<Option<FileStat>> {
+        match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Renames within the directory, over what may be there. Says whether there was anything to rename.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<bool> {
+        match renameat(&self.0, from, &self.0, to) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the file `name`, if there is one.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the names themselves to the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(nix::unistd::fsync(&self.0)?)
+    }
+}
+
+fn is_memory(kind: FsType) -> bool {
+    kind == TMPFS_MAGIC || kind == RAMFS_MAGIC
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_and_judged() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path()).unwrap();
+        fs::create_dir(root.path().join("run")).unwrap();
+        assert_eq!(host.own_directory("/run/ours", None).unwrap_err().kind(), io::ErrorKind::NotFound);
+        host.own_directory("/run/ours", Some(Mode::S_IRWXU)).unwrap();
+        assert_eq!(fs::metadata(root.path().join("run/ours")).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::set_permissions(root.path().join("run/ours"), fs::Permissions::from_mode(0o720)).unwrap();
+        assert_eq!(host.own_directory("/run/ours", None).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        host.directory("/run/ours").unwrap();
+        assert!(host.own_directory("/nowhere/ours", Some(Mode::S_IRWXU)).is_err());
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path()).unwrap();
+        fs::create_dir(root.path().join("real")).unwrap();
+        fs::write(root.path().join("target"), "").unwrap();
+        symlink("/real", root.path().join("link")).unwrap();
+        symlink("/target", root.path().join("real/file")).unwrap();
+        assert!(host.own_directory("/link", Some(Mode::S_IRWXU)).is_err());
+        let real = host.directory("/real").unwrap();
+        assert!(real.open("file", OFlag::O_RDONLY, Mode::empty()).is_err());
+        assert!(real.stat("missing").unwrap().is_none());
+    }
+
+    #[test]
+    fn memory_is_told_from_disk() {
+        assert!(Host::this().is_in_memory("/dev/shm"));
+        assert!(!Host::this().is_in_memory("/proc"));
+        assert!(!Host::this().is_in_memory("/no/such/place"));
+    }
+}
