@@ -16,6 +16,7 @@
 //! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
 //! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
 
+pub mod conntrack;
 pub mod host;
 pub mod model;
 pub mod modules;

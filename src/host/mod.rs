@@ -2,8 +2,10 @@
 //!
 //! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
 
+pub mod machine;
+
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -80,6 +82,15 @@ impl Host {
             }
         };
         opened.map(File::from).map_err(io::Error::from)
+    }
+
+    /// Writes `bytes` with one write(2) to a file that is there: a setting of the kernel's. Creates and cuts nothing.
+    ///
+    /// # Errors
+    /// Those of open(2) and write(2), and `WriteZero` if the kernel took only a part.
+    pub fn write_existing(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+        let written = self.open_with(path.as_ref(), OFlag::O_WRONLY)?.write(bytes)?;
+        if written == bytes.len() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::WriteZero)) }
     }
 
     /// The whole of a regular file of at most `limit` bytes.
