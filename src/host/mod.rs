@@ -74,7 +74,9 @@ impl Host {
     }
 
     fn open_with(&self, path: &Path, flags: OFlag) -> io::Result<File> {
-        let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        // openat2 takes no flags beside O_PATH that would mean nothing there.
+        let harmless = if flags.contains(OFlag::O_PATH) { OFlag::empty() } else { OFlag::O_NONBLOCK | OFlag::O_NOCTTY };
+        let flags = flags | OFlag::O_CLOEXEC | harmless;
         let opened = match &self.root {
             None => nix::fcntl::open(path, flags, Mode::empty()),
             Some((_, directory)) => {
@@ -82,6 +84,16 @@ impl Host {
             }
         };
         opened.map(File::from).map_err(io::Error::from)
+    }
+
+    /// Whether there is anything at `path`, whoever may read it.
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        self.open_with(path.as_ref(), OFlag::O_PATH).is_ok()
+    }
+
+    /// Whether `path` leads to a directory.
+    pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
+        self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
     }
 
     /// Writes `bytes` with one write(2) to a file that is there: a setting of the kernel's. Creates and cuts nothing.
