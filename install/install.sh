@@ -1,0 +1,261 @@
+#!/bin/sh
+# Builds (if need be), installs, arms and verifies modprobe-guard. Running it again changes nothing.
+#
+#   sudo install/install.sh [--profile NAME]         NAME: a file of conf/profiles, without .toml
+#   sudo install/install.sh --uninstall [--purge]    --purge: also edited policies and logs
+#   DESTDIR=DIR install/install.sh [--profile NAME]  only puts the files below DIR
+#
+# Nothing is armed by way of sysctl.d or modprobe.d: initramfs builders copy those, and a helper path that points at
+# nothing there can keep the root from being mounted.
+set -eu
+umask 022
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+root=${DESTDIR:-}
+root=${root%/}
+staging=${DESTDIR:+yes}
+helper=/usr/sbin/modprobe-guard
+kernel_modprobe=/proc/sys/kernel/modprobe
+etc=/etc/modprobe-guard
+lib=/usr/lib/modprobe-guard
+units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer'
+changed_units=
+
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+usage() {
+    sed -n 's/^#   //p' "$0" >&2
+    exit 2
+}
+
+# --- what to do ------------------------------------------------------------------------------------------------------
+
+profile=
+uninstall=
+purge=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --profile) [ $# -ge 2 ] || usage; profile=$2; shift ;;
+    --profile=*) profile=${1#--profile=} ;;
+    --uninstall) uninstall=yes ;;
+    --purge) purge=yes ;;
+    *) usage ;;
+    esac
+    shift
+done
+[ -z "$purge" ] || [ -n "$uninstall" ] || usage
+[ -z "$profile" ] || [ -z "$uninstall" ] || usage
+case $profile in */*) usage ;; esac
+[ -n "$staging" ] || [ "$(id -u)" = 0 ] || die "$0: takes root: sudo $0"
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+# put SOURCE DESTINATION MODE: never half a file there; one that is the same stays. Status 1: it was the same.
+put() {
+    to=$root$2
+    if cmp -s -- "$1" "$to" && [ "$(stat -c %a -- "$to")" = "$3" ]; then
+        echo "unchanged  $to"
+        return 1
+    fi
+    mkdir -p -- "${to%/*}"
+    # In the same directory, so that mv is a rename: the kernel may run the helper at this very moment.
+    temporary=$(mktemp -- "${to%/*}/.${to##*/}.XXXXXX")
+    if ! { cat -- "$1" >"$temporary" && chmod "$3" "$temporary" && mv -f -- "$temporary" "$to"; }; then
+        rm -f -- "$temporary"
+        die "$to: not written"
+    fi
+    if [ -z "$staging" ] && command -v restorecon >/dev/null; then
+        restorecon -F -- "$to" || echo "install.sh: $to: restorecon failed; SELinux may not let it run" >&2
+    fi
+    echo "installed  $to"
+}
+
+remove() {
+    if [ -e "$root$1" ] || [ -L "$root$1" ]; then
+        rm -f -- "$root$1"
+        echo "removed    $root$1"
+    fi
+}
+
+# Whether FILE is as we ship it, now or in the version that is installed: nobody's work is lost with it.
+is_shipped() {
+    for shipped in "$here"/conf/policy.toml "$here"/conf/profiles/*.toml "$root$lib"/policy.toml "$root$lib"/profiles/*.toml; do
+        cmp -s -- "$1" "$shipped" && return 0
+    done
+    return 1
+}
+
+unit_directory() {
+    if [ -n "$staging" ] || [ -d /usr/lib/systemd/system ]; then
+        echo /usr/lib/systemd/system
+    elif [ -d /lib/systemd/system ]; then
+        echo /lib/systemd/system
+    fi
+}
+
+has_systemd() {
+    [ -z "$staging" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null
+}
+
+# --- build -----------------------------------------------------------------------------------------------------------
+
+# Cargo belongs to a person more often than to root, and so does target/: build as the one who ran sudo.
+as_owner() {
+    owner=$(stat -c %U -- "$here")
+    if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$owner" = "$SUDO_USER" ]; then
+        sudo -u "$SUDO_USER" -H -- env PATH="$build_path" CARGO_TARGET_DIR="$target" "$@"
+    else
+        env PATH="$build_path" CARGO_TARGET_DIR="$target" "$@"
+    fi
+}
+
+build() {
+    build_path=$PATH
+    for user in "${SUDO_USER:-}" "$(id -un)"; do
+        user_home=$([ -z "$user" ] || getent passwd "$user" | cut -d: -f6)
+        [ -z "$user_home" ] || build_path=$build_path:$user_home/.cargo/bin
+    done
+    build_path=$build_path:/usr/local/cargo/bin
+    target=${CARGO_TARGET_DIR:-$here/target}
+    cd -- "$here"
+    if as_owner sh -c 'command -v cargo' >/dev/null; then
+        as_owner cargo build --release --locked
+        built=$target/$(as_owner rustc -vV | sed -n 's/^host: //p')/release
+        return
+    fi
+    for built in "$target"/*/release; do
+        if [ -x "$built/guard" ] && [ -x "$built/modprobe-guard" ]; then
+            return
+        fi
+    done
+    die "no cargo in $build_path and nothing built below $target: install Rust (rustup, or the package cargo)"
+}
+
+# --- install ---------------------------------------------------------------------------------------------------------
+
+# Before anything is changed: may the profile be put in place?
+check_profile() {
+    [ -n "$profile" ] || return 0
+    profile_file=$here/conf/profiles/$profile.toml
+    if [ ! -f "$profile_file" ]; then
+        names=$(cd -- "$here/conf/profiles" && printf '%s ' *.toml | sed 's/\.toml / /g')
+        die "$profile: no such profile; there are: $names"
+    fi
+    policy=$root$etc/policy.toml
+    if [ -e "$policy" ] && ! is_shipped "$policy"; then
+        die "$policy: was edited and stays; nothing was changed. Move it away, or put your rules into $etc/policy.d/ instead"
+    fi
+}
+
+install_files() {
+    put "$built/modprobe-guard" "$helper" 755 || :
+    put "$built/guard" /usr/sbin/guard 755 || :
+    put "$here/conf/policy.toml" "$lib/policy.toml" 644 || :
+    for file in "$here"/conf/profiles/*.toml; do
+        put "$file" "$lib/profiles/${file##*/}" 644 || :
+    done
+    mkdir -p -- "$root$etc/policy.d"
+    if [ -n "$profile" ]; then
+        put "$profile_file" "$etc/policy.toml" 644 || :
+    fi
+    # An administrator's own rotation stays.
+    if [ -n "$staging" ] || [ ! -e /etc/logrotate.d/modprobe-guard ]; then
+        put "$here/conf/logrotate" /etc/logrotate.d/modprobe-guard 644 || :
+    fi
+    directory=$(unit_directory)
+    if [ -n "$directory" ]; then
+        for unit in $units; do
+            if put "$here/conf/systemd/$unit" "$directory/$unit" 644; then
+                changed_units=yes
+            fi
+        done
+    fi
+    [ -n "$staging" ] || [ -d /var/log/modprobe-guard ] || install -d -m 750 /var/log/modprobe-guard
+}
+
+# Why this machine cannot be armed; nothing if it can.
+obstacle() {
+    if [ ! -e "$kernel_modprobe" ]; then
+        echo "$kernel_modprobe is not there: this kernel loads no modules, so there is nothing to guard"
+    elif [ -e /.dockerenv ] || [ -e /run/.containerenv ] || { command -v systemd-detect-virt >/dev/null && systemd-detect-virt -cq; }; then
+        echo "this is a container: modules are loaded by the host's kernel, and the guard belongs there"
+    elif [ ! -w "$kernel_modprobe" ]; then
+        echo "$kernel_modprobe cannot be written here: /proc/sys is read-only"
+    fi
+}
+
+arm() {
+    why_not=$(obstacle)
+    if [ -n "$why_not" ]; then
+        echo "not armed: $why_not"
+        echo "installed all the same; 'guard --dry-run NAME' and 'guard check' work"
+        return 0
+    fi
+    /usr/sbin/guard enable || die "guard enable: failed; the files are installed. When that is mended: guard enable"
+    if has_systemd; then
+        [ -z "$changed_units" ] || systemctl daemon-reload
+        systemctl enable --now --quiet modprobe-guard.service modprobe-guard-flush.timer
+    else
+        echo "systemd is not running: have 'guard enable' run at boot, and 'guard log --flush' every minute"
+    fi
+    /usr/sbin/guard status || die "guard status: says that something is not as it should be; see above"
+}
+
+# --- uninstall -------------------------------------------------------------------------------------------------------
+
+disarm() {
+    if has_systemd; then
+        # An active unit disarms when it stops; one that failed at its start does not, hence `guard disable` as well.
+        # shellcheck disable=SC2086 # a list of names
+        systemctl disable --now --quiet $units 2>/dev/null || :
+    fi
+    if [ -x /usr/sbin/guard ]; then
+        /usr/sbin/guard log --flush || echo 'install.sh: guard log --flush: failed; records that are left: /run/modprobe-guard' >&2
+        [ ! -e "$kernel_modprobe" ] || /usr/sbin/guard disable || :
+    fi
+    # Never take away a program that the kernel is going to run, even if `guard` itself is broken.
+    if [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ]; then
+        printf '/sbin/modprobe\n' >"$kernel_modprobe" || die "$kernel_modprobe: still names $helper; nothing was removed"
+        echo "restored   $kernel_modprobe: /sbin/modprobe"
+    fi
+}
+
+uninstall() {
+    [ -n "$staging" ] || disarm
+    directory=$(unit_directory)
+    for unit in $units; do
+        [ -z "$directory" ] || remove "$directory/$unit"
+    done
+    if has_systemd; then
+        systemctl daemon-reload
+    fi
+    # While the shipped files are still there to compare with.
+    if [ -e "$root$etc/policy.toml" ] && is_shipped "$root$etc/policy.toml"; then
+        remove "$etc/policy.toml"
+    fi
+    if [ -n "$purge" ] || cmp -s -- "$here/conf/logrotate" "$root/etc/logrotate.d/modprobe-guard"; then
+        remove /etc/logrotate.d/modprobe-guard
+    fi
+    remove "$etc/policy.bin"
+    remove "$helper"
+    remove /usr/sbin/guard
+    rm -rf -- "$root$lib"
+    if [ -n "$purge" ]; then
+        rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"
+    fi
+    for directory in "$etc/policy.d" "$etc" /var/log/modprobe-guard; do
+        [ ! -d "$root$directory" ] || rmdir -- "$root$directory" 2>/dev/null || echo "kept       $root$directory"
+    done
+}
+
+if [ -n "$uninstall" ]; then
+    uninstall
+    exit 0
+fi
+check_profile
+build
+install_files
+[ -n "$staging" ] || arm
