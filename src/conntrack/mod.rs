@@ -5,11 +5,13 @@
 //! [`raise`] is for a table that was there first.
 
 mod glob;
+mod late;
 mod namespace;
 mod set;
 pub mod size;
 pub mod sysctl_d;
 mod wanted;
+mod write;
 
 pub use set::{Before, after, before, plan, raise};
 pub use wanted::{Goal, Goals, HASHSIZE_NAME, MAX_NAME, Wanted};

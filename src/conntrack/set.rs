@@ -4,18 +4,17 @@ use std::collections::HashSet;
 use std::io;
 
 use super::glob::{self, PROC_SYS};
+use super::late::{Line, lines, resolve};
 use super::namespace::visit;
 use super::size::Table;
-use super::sysctl_d::{SysctlD, dotted, normalize};
+use super::sysctl_d::{SysctlD, dotted};
 use super::wanted::{BUCKETS, HASHSIZE_NAME, MAX, MAX_NAME, OLD_MAX, Wanted};
+use super::write::{entries, failure, read, set, value, write};
 use crate::host::Host;
 use crate::model::{Change, Closure, ModuleState, Setting, Value};
-use crate::text::Text;
 
 const MODULE: &str = "nf_conntrack";
 const HASHSIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
-/// Most sysctls that one pattern is taken to stand for.
-const MOST_MATCHES: usize = 4096;
 /// How often half as many buckets are tried when the kernel has no memory for them.
 const TRIES: usize = 4;
 
@@ -141,56 +140,6 @@ fn is_live(host: &Host) -> bool {
     }
 }
 
-/// A sysctl and what it is to be.
-#[derive(Debug)]
-struct Line<'a> {
-    key: String,
-    value: &'a [u8],
-    source: &'a str,
-    ignore_failure: bool,
-}
-
-/// What the administrator wants set, patterns as they are, in the order of setting: sysctl.d, then the policy. A key of
-/// the policy's is not taken from sysctl.d too.
-fn lines<'a>(wanted: &'a Wanted, sysctl_d: &'a SysctlD) -> impl Iterator<Item = Line<'a>> {
-    let policy: Vec<Line<'a>> = wanted
-        .sysctl
-        .iter()
-        .filter_map(|(key, value, source)| {
-            Some(Line { key: normalize(key)?, value: value.as_bytes(), source, ignore_failure: false })
-        })
-        .collect();
-    let own: HashSet<String> = policy.iter().map(|line| line.key.clone()).collect();
-    let sysctl_d = sysctl_d.assignments.iter().filter_map(|line| {
-        let (key, ignore_failure) = (line.key.clone(), line.ignore_failure);
-        Some(Line { key, value: line.value.as_deref()?, source: &line.source, ignore_failure })
-    });
-    sysctl_d.filter(move |line| !own.contains(&line.key)).chain(policy)
-}
-
-/// The sysctls of [`lines`] that are there now, patterns resolved. A pattern sets no key that has a line of its own,
-/// and of two patterns the later one sets it.
-fn resolve<'a>(host: &Host, wanted: &'a Wanted, sysctl_d: &'a SysctlD) -> Vec<Line<'a>> {
-    let own: HashSet<String> = wanted.sysctl.iter().filter_map(|(key, ..)| normalize(key)).collect();
-    let named: HashSet<&str> =
-        sysctl_d.assignments.iter().map(|line| line.key.as_str()).chain(own.iter().map(String::as_str)).collect();
-    let mut resolved: Vec<Line<'a>> = Vec::new();
-    for line in lines(wanted, sysctl_d) {
-        if !glob::is_pattern(&line.key) {
-            if glob::exists(host, &line.key) {
-                resolved.push(line);
-            }
-            continue;
-        }
-        let mut matches: HashSet<String> = glob::expand(host, &line.key, MOST_MATCHES).into_iter().collect();
-        matches.retain(|key| !named.contains(key.as_str()));
-        resolved.retain(|earlier| !matches.contains(&earlier.key));
-        let Line { value, source, ignore_failure, .. } = line;
-        resolved.extend(matches.into_iter().map(|key| Line { key, value, source, ignore_failure }));
-    }
-    resolved
-}
-
 /// Whether [`size`] sets it.
 fn is_of_the_table(key: &str) -> bool {
     matches!(key, MAX | OLD_MAX | BUCKETS)
@@ -273,63 +222,11 @@ fn raise_in_namespace_of(host: &Host, requester: Option<i32>, changes: &[Change]
     is_lower.then(|| set(host, &key, &path, first.to_string().as_bytes()))
 }
 
-/// Writes `wanted` unless it is there already, and reads back.
-fn set(host: &Host, key: &str, path: &str, wanted: &[u8]) -> Change {
-    let before = read(host, path);
-    let mut change = Change { key: key.to_owned(), before: before.clone(), after: before, error: None };
-    if change.before.as_ref() == Some(&value(wanted)) {
-        return change;
-    }
-    if let Err(error) = write(host, path, wanted) {
-        change.error = Some(failure(path, &Text::from(wanted).to_string(), &error));
-    }
-    change.after = read(host, path);
-    if let (None, Value::Number(wanted), Some(Value::Number(after))) = (&change.error, value(wanted), &change.after)
-        && wanted != *after
-    {
-        change.error = Some(format!("{path}: wrote {wanted}, reads back as {after}"));
-    }
-    change
-}
-
-fn write(host: &Host, path: &str, value: &[u8]) -> io::Result<()> {
-    host.write_existing(path, &[value, b"\n"].concat())
-}
-
-fn failure(path: &str, value: &str, error: &io::Error) -> String {
-    let remedy = match error.kind() {
-        io::ErrorKind::InvalidInput => ": this kernel takes no such value",
-        io::ErrorKind::ReadOnlyFilesystem => ": mount it writable",
-        io::ErrorKind::PermissionDenied => ": it takes root, outside of containers",
-        _ => "",
-    };
-    format!("{path}: write {value}: {error}{remedy}")
-}
-
-fn read(host: &Host, path: &str) -> Option<Value> {
-    host.line(path).map(|line| value(&line))
-}
-
-/// A number of entries or buckets. Linux 5.10 shows a max beyond INT_MAX as a negative number.
-fn entries(host: &Host, path: &str) -> Result<u32, String> {
-    let line = host.read(path, 64).map_err(|error| format!("{path}: read: {error}"))?;
-    match value(line.trim_ascii()) {
-        Value::Number(number) if number < 0 => Ok(i32::MAX.cast_unsigned()),
-        Value::Number(number) => Ok(u32::try_from(number).unwrap_or(u32::MAX)),
-        Value::Text(text) => Err(format!("{path}: read: {text} is no number")),
-    }
-}
-
-/// A number wherever it is one.
-fn value(bytes: &[u8]) -> Value {
-    let number = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
-    number.map_or_else(|| Value::Text(Text::from(bytes)), Value::Number)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Command, Module, NeededAs};
+    use crate::text::Text;
     use std::fs;
 
     /// A host of 1 GiB and two processors.
@@ -448,7 +345,7 @@ mod tests {
     fn what_came_with_the_load_is_set_and_nothing_else() {
         let fake = Fake::new();
         fake.put("/proc/sys/net/netfilter/nf_log/2", "NONE\n");
-        let sysctl_d = "net.ipv4.ip_forward = 1\nnet.netfilter.nf_log.2 = x\nnet.netfilter.nf_conntrack_* = 7\n\
+        let sysctl_d = "net.ipv4.ip_forward = 1\nnet.netfilter.nf_log.2 = x\nnet.netfilter.nf_conntrack_c* = 3\nnet.netfilter.nf_conntrack_* = 7\n\
             net.netfilter.nf_conntrack_acct = 1\n-net.netfilter.nf_conntrack_tcp_loose\n-net.netfilter.nf_conntrack_max\n\
             -net.netfilter.nf_conntrack_buckets\nnet.bridge.never = 1\n";
         let policy = [("net.netfilter.nf_conntrack_acct", "0"), ("net/netfilter/nf_conntrack_tcp_loose", "0")];
@@ -501,14 +398,16 @@ mod tests {
 
     #[test]
     fn less_is_tried_where_memory_is_short() {
-        for (fits, kind, tried) in [
-            (131_072, libc::ENOMEM, &[131_072][..]),
-            (40_000, libc::ENOMEM, &[131_072, 65_536, 32_768]),
-            (0, libc::ENOMEM, &[131_072, 65_536, 32_768, 16_384]),
-            (0, libc::EINVAL, &[131_072]),
+        for (left, fits, kind, tried) in [
+            (8192, 131_072, libc::ENOMEM, &[131_072][..]),
+            (8192, 40_000, libc::ENOMEM, &[131_072, 65_536, 32_768]),
+            (8192, 0, libc::ENOMEM, &[131_072, 65_536, 32_768, 16_384]),
+            (1024, 0, libc::ENOMEM, &[131_072, 65_536, 32_768, 16_384]),
+            (40_000, 0, libc::ENOMEM, &[131_072, 65_536]),
+            (8192, 0, libc::EINVAL, &[131_072]),
         ] {
             let mut seen = Vec::new();
-            let errors = halve_until_it_fits(131_072, 8192, |number| {
+            let errors = halve_until_it_fits(131_072, left, |number| {
                 seen.push(number);
                 if number <= fits { Ok(()) } else { Err(io::Error::from_raw_os_error(kind)) }
             });
@@ -543,6 +442,7 @@ mod tests {
             (wanted(), "300000", &[]),
             (wanted(), "0", &[]),
             (Wanted { max: Some((10, "p:1".to_owned())), ..wanted() }, "8192", &[]),
+            (Wanted { max: Some((10, "p:1".to_owned())), ..wanted() }, "0", &[]),
         ] {
             let fake = Fake::new();
             fake.load();

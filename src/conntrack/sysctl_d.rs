@@ -213,8 +213,7 @@ mod tests {
         let own = |key: &str, value: &str, line: usize, dash| {
             (key.to_owned(), Some(value.to_owned()), format!("f:{line}"), dash)
         };
-        let text =
-            "# comment\n ; comment\n\n a.b =  1 2 \n-c.d=3\n - e.f = 4\nno assignment\n-g.*\nh.i=a=b\r\nj=\n-/../x=1\n";
+        let text = "# comment\n ; comment\n\n a.b =  1 2 \n-c.d=3\n - e.f = 4\nno assignment\n-g.*\nh.i=a=b\r\nj=\0k=\r\n-/../x=1\n";
         let expected = [
             own("a/b", "1 2", 4, false),
             own("c/d", "3", 5, true),
@@ -222,6 +221,7 @@ mod tests {
             ("g/*".to_owned(), None, "f:8".to_owned(), false),
             own("h/i", "a=b", 9, false),
             own("j", "", 10, false),
+            own("k", "", 10, false),
         ];
         assert_eq!(effective(&[("f", text)]), expected);
         let failures = SysctlD::parse([("f", text.as_bytes())]).failures;

@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn garbage_is_nothing() {
-        for garbage in [&b""[..], b"\xff\xfe\0", b"MemTotal:\n", b"MemTotal: -5 kB", b"MemTotal: 0 kB", b"cpu"] {
+        for garbage in
+            [&b""[..], b"\xff\xfe\0", b"MemTotal:\n", b"MemTotal: -5 kB", b"MemTotal: 0 kB", b"MemTotal: 5 MB", b"cpu"]
+        {
             let read =
                 machine(&[(ONLINE, garbage), ("/proc/meminfo", garbage), ("/proc/stat", garbage), (SLAB, garbage)]);
             assert_eq!(read, Machine::default(), "{garbage:?}");
