@@ -1,205 +1,261 @@
 #!/bin/sh
-# Installs modprobe-guard, arms it and verifies that it works. Running it twice changes nothing.
+# Builds (if need be), installs, arms and verifies modprobe-guard. Running it again changes nothing.
 #
-#   sudo install/install.sh [--profile NAME]   build if need be, install, arm, verify
-#   sudo install/install.sh --uninstall        disarm and remove all but your policy and your log
-#   sudo install/install.sh --uninstall --purge    those too
-#   DESTDIR=DIR install/install.sh [...]       only stage the files below DIR
+#   sudo install/install.sh [--profile NAME]         NAME: a file of conf/profiles, without .toml
+#   sudo install/install.sh --uninstall [--purge]    --purge: also edited policies and logs
+#   DESTDIR=DIR install/install.sh [--profile NAME]  only puts the files below DIR
 #
-# Where there is nothing to arm (a container, a kernel without loadable modules) it installs and says why.
+# Nothing is armed by way of sysctl.d or modprobe.d: initramfs builders copy those, and a helper path that points at
+# nothing there can keep the root from being mounted.
 set -eu
 umask 022
 
-here=$(cd "$(dirname "$0")/.." && pwd)
-destdir=${DESTDIR:-}
-units=usr/lib/systemd/system
+here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+root=${DESTDIR:-}
+root=${root%/}
+staging=${DESTDIR:+yes}
+helper=/usr/sbin/modprobe-guard
+kernel_modprobe=/proc/sys/kernel/modprobe
+etc=/etc/modprobe-guard
+lib=/usr/lib/modprobe-guard
+units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer'
+changed_units=
+
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+usage() {
+    sed -n 's/^#   //p' "$0" >&2
+    exit 2
+}
+
+# --- what to do ------------------------------------------------------------------------------------------------------
+
 profile=
-action=install
-purge=no
-changed=0
+uninstall=
+purge=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --profile) [ $# -ge 2 ] || usage; profile=$2; shift ;;
+    --profile=*) profile=${1#--profile=} ;;
+    --uninstall) uninstall=yes ;;
+    --purge) purge=yes ;;
+    *) usage ;;
+    esac
+    shift
+done
+[ -z "$purge" ] || [ -n "$uninstall" ] || usage
+[ -z "$profile" ] || [ -z "$uninstall" ] || usage
+case $profile in */*) usage ;; esac
+[ -n "$staging" ] || [ "$(id -u)" = 0 ] || die "$0: takes root: sudo $0"
 
-fail() {
-	echo "install.sh: $*" >&2
-	exit 1
-}
+# --- files -----------------------------------------------------------------------------------------------------------
 
-profiles() {
-	for file in "$here"/conf/profiles/*.toml; do
-		basename "$file" .toml
-	done | tr '\n' ' '
-}
-
-# put MODE SOURCE TARGET: whole or not at all, and only if something differs. A rename leaves running helpers alone.
+# put SOURCE DESTINATION MODE: never half a file there; one that is the same stays. Status 1: it was the same.
 put() {
-	target=$destdir/$3
-	if [ -f "$target" ] && cmp -s "$2" "$target" && [ "$(stat -c %a "$target")" = "$1" ]; then
-		return 0
-	fi
-	mkdir -p "$(dirname "$target")"
-	cp "$2" "$target.new.$$"
-	chmod "$1" "$target.new.$$"
-	[ "$(id -u)" -ne 0 ] || chown 0:0 "$target.new.$$"
-	sync "$target.new.$$" 2>/dev/null || :
-	mv -f "$target.new.$$" "$target"
-	echo "installed /$3"
-	changed=1
+    to=$root$2
+    if cmp -s -- "$1" "$to" && [ "$(stat -c %a -- "$to")" = "$3" ]; then
+        echo "unchanged  $to"
+        return 1
+    fi
+    mkdir -p -- "${to%/*}"
+    # In the same directory, so that mv is a rename: the kernel may run the helper at this very moment.
+    temporary=$(mktemp -- "${to%/*}/.${to##*/}.XXXXXX")
+    if ! { cat -- "$1" >"$temporary" && chmod "$3" "$temporary" && mv -f -- "$temporary" "$to"; }; then
+        rm -f -- "$temporary"
+        die "$to: not written"
+    fi
+    if [ -z "$staging" ] && command -v restorecon >/dev/null; then
+        restorecon -F -- "$to" || echo "install.sh: $to: restorecon failed; SELinux may not let it run" >&2
+    fi
+    echo "installed  $to"
 }
 
-take() {
-	[ -e "$destdir/$1" ] || [ -h "$destdir/$1" ] || return 0
-	rm -f "$destdir/$1"
-	echo "removed /$1"
-	changed=1
+remove() {
+    if [ -e "$root$1" ] || [ -L "$root$1" ]; then
+        rm -f -- "$root$1"
+        echo "removed    $root$1"
+    fi
 }
 
-# As the person who called sudo: root need not have a toolchain, and must not own what is in target/.
-as_builder() {
-	if [ "$(id -u)" -eq 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ]; then
-		home=$(getent passwd "$SUDO_USER" | cut -d: -f6)
-		sudo -u "$SUDO_USER" -H env "PATH=$home/.cargo/bin:$PATH" "$@"
-	else
-		env "PATH=${HOME:-/root}/.cargo/bin:$PATH" "$@"
-	fi
+# Whether FILE is as we ship it, now or in the version that is installed: nobody's work is lost with it.
+is_shipped() {
+    for shipped in "$here"/conf/policy.toml "$here"/conf/profiles/*.toml "$root$lib"/policy.toml "$root$lib"/profiles/*.toml; do
+        cmp -s -- "$1" "$shipped" && return 0
+    done
+    return 1
+}
+
+unit_directory() {
+    if [ -n "$staging" ] || [ -d /usr/lib/systemd/system ]; then
+        echo /usr/lib/systemd/system
+    elif [ -d /lib/systemd/system ]; then
+        echo /lib/systemd/system
+    fi
+}
+
+has_systemd() {
+    [ -z "$staging" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null
+}
+
+# --- build -----------------------------------------------------------------------------------------------------------
+
+# Cargo belongs to a person more often than to root, and so does target/: build as the one who ran sudo.
+as_owner() {
+    owner=$(stat -c %U -- "$here")
+    if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$owner" = "$SUDO_USER" ]; then
+        sudo -u "$SUDO_USER" -H -- env PATH="$build_path" CARGO_TARGET_DIR="$target" "$@"
+    else
+        env PATH="$build_path" CARGO_TARGET_DIR="$target" "$@"
+    fi
 }
 
 build() {
-	(cd "$here" && as_builder cargo --version >/dev/null 2>&1) ||
-		fail "cargo: not found; install a Rust toolchain (1.91 or later), then run this again"
-	triple=$(cd "$here" && as_builder rustc -vV | sed -n 's/^host: //p')
-	(cd "$here" && as_builder cargo build --release --locked --quiet) || fail "$here: the build failed"
-	built=${CARGO_TARGET_DIR:-$here/target}/$triple/release
-	[ -x "$built/guard" ] || fail "$built/guard: not there after the build; is CARGO_TARGET_DIR set elsewhere?"
+    build_path=$PATH
+    for user in "${SUDO_USER:-}" "$(id -un)"; do
+        user_home=$([ -z "$user" ] || getent passwd "$user" | cut -d: -f6)
+        [ -z "$user_home" ] || build_path=$build_path:$user_home/.cargo/bin
+    done
+    build_path=$build_path:/usr/local/cargo/bin
+    target=${CARGO_TARGET_DIR:-$here/target}
+    cd -- "$here"
+    if as_owner sh -c 'command -v cargo' >/dev/null; then
+        as_owner cargo build --release --locked
+        built=$target/$(as_owner rustc -vV | sed -n 's/^host: //p')/release
+        return
+    fi
+    for built in "$target"/*/release; do
+        if [ -x "$built/guard" ] && [ -x "$built/modprobe-guard" ]; then
+            return
+        fi
+    done
+    die "no cargo in $build_path and nothing built below $target: install Rust (rustup, or the package cargo)"
 }
 
-# The profile becomes policy.toml, unless that is somebody's own work.
+# --- install ---------------------------------------------------------------------------------------------------------
+
+# Before anything is changed: may the profile be put in place?
 check_profile() {
-	[ -n "$profile" ] || return 0
-	[ -f "$here/conf/profiles/$profile.toml" ] || fail "--profile $profile: there is none; there are: $(profiles)"
-	present=$destdir/etc/modprobe-guard/policy.toml
-	[ -e "$present" ] || return 0
-	for shipped in "$here"/conf/policy.toml "$here"/conf/profiles/*.toml; do
-		if cmp -s "$shipped" "$present"; then
-			return 0
-		fi
-	done
-	fail "$present: holds a policy of your own; move it away, or take what you need from conf/profiles/$profile.toml"
+    [ -n "$profile" ] || return 0
+    profile_file=$here/conf/profiles/$profile.toml
+    if [ ! -f "$profile_file" ]; then
+        names=$(cd -- "$here/conf/profiles" && printf '%s ' *.toml | sed 's/\.toml / /g')
+        die "$profile: no such profile; there are: $names"
+    fi
+    policy=$root$etc/policy.toml
+    if [ -e "$policy" ] && ! is_shipped "$policy"; then
+        die "$policy: was edited and stays; nothing was changed. Move it away, or put your rules into $etc/policy.d/ instead"
+    fi
 }
 
 install_files() {
-	put 755 "$built/modprobe-guard" usr/sbin/modprobe-guard
-	put 755 "$built/guard" usr/sbin/guard
-	put 644 "$here/conf/policy.toml" usr/lib/modprobe-guard/policy.toml
-	for file in "$here"/conf/profiles/*.toml; do
-		put 644 "$file" "usr/lib/modprobe-guard/profiles/$(basename "$file")"
-	done
-	for file in "$here"/conf/systemd/*; do
-		put 644 "$file" "$units/$(basename "$file")"
-	done
-	mkdir -p "$destdir/etc/modprobe-guard/policy.d" "$destdir/var/log/modprobe-guard"
-	chmod 750 "$destdir/var/log/modprobe-guard"
-	if [ -n "$profile" ]; then
-		put 644 "$here/conf/profiles/$profile.toml" etc/modprobe-guard/policy.toml
-	fi
+    put "$built/modprobe-guard" "$helper" 755 || :
+    put "$built/guard" /usr/sbin/guard 755 || :
+    put "$here/conf/policy.toml" "$lib/policy.toml" 644 || :
+    for file in "$here"/conf/profiles/*.toml; do
+        put "$file" "$lib/profiles/${file##*/}" 644 || :
+    done
+    mkdir -p -- "$root$etc/policy.d"
+    if [ -n "$profile" ]; then
+        put "$profile_file" "$etc/policy.toml" 644 || :
+    fi
+    # An administrator's own rotation stays.
+    if [ -n "$staging" ] || [ ! -e /etc/logrotate.d/modprobe-guard ]; then
+        put "$here/conf/logrotate" /etc/logrotate.d/modprobe-guard 644 || :
+    fi
+    directory=$(unit_directory)
+    if [ -n "$directory" ]; then
+        for unit in $units; do
+            if put "$here/conf/systemd/$unit" "$directory/$unit" 644; then
+                changed_units=yes
+            fi
+        done
+    fi
+    [ -n "$staging" ] || [ -d /var/log/modprobe-guard ] || install -d -m 750 /var/log/modprobe-guard
 }
 
-is_systemd() {
-	[ -d /run/systemd/system ] && command -v systemctl >/dev/null
-}
-
-# Why there is nothing to arm here; nothing if there is.
-cannot_arm() {
-	if [ ! -e /proc/sys/kernel/modprobe ]; then
-		echo "this kernel loads no modules (/proc/sys/kernel/modprobe is not there)"
-	elif [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] ||
-		{ command -v systemd-detect-virt >/dev/null && systemd-detect-virt --quiet --container; }; then
-		echo "this is a container: modules belong to its host, install there"
-	elif [ "$(stat -f -c %T /proc/sys/kernel 2>/dev/null)" != proc ] || [ ! -w /proc/sys/kernel/modprobe ]; then
-		echo "/proc/sys/kernel/modprobe can't be written: this is a container, or /proc/sys is mounted read-only"
-	fi
+# Why this machine cannot be armed; nothing if it can.
+obstacle() {
+    if [ ! -e "$kernel_modprobe" ]; then
+        echo "$kernel_modprobe is not there: this kernel loads no modules, so there is nothing to guard"
+    elif [ -e /.dockerenv ] || [ -e /run/.containerenv ] || { command -v systemd-detect-virt >/dev/null && systemd-detect-virt -cq; }; then
+        echo "this is a container: modules are loaded by the host's kernel, and the guard belongs there"
+    elif [ ! -w "$kernel_modprobe" ]; then
+        echo "$kernel_modprobe cannot be written here: /proc/sys is read-only"
+    fi
 }
 
 arm() {
-	reason=$(cannot_arm)
-	if [ -n "$reason" ]; then
-		/usr/sbin/guard apply
-		echo "installed, not armed: $reason"
-		return 0
-	fi
-	if is_systemd; then
-		[ "$changed" -eq 0 ] || systemctl daemon-reload
-		systemctl enable --quiet modprobe-guard.service modprobe-guard-flush.timer
-		systemctl start modprobe-guard-flush.timer
-		/usr/sbin/guard enable
-		# So that a later stop of the unit disarms.
-		systemctl start modprobe-guard.service
-	else
-		/usr/sbin/guard enable
-		echo "no systemd here: run \`guard enable\` early at boot, before the network"
-	fi
-	/usr/sbin/guard status || fail "armed, but not sound: see above; guard disable gives the former helper back"
+    why_not=$(obstacle)
+    if [ -n "$why_not" ]; then
+        echo "not armed: $why_not"
+        echo "installed all the same; 'guard --dry-run NAME' and 'guard check' work"
+        return 0
+    fi
+    /usr/sbin/guard enable || die "guard enable: failed; the files are installed. When that is mended: guard enable"
+    if has_systemd; then
+        [ -z "$changed_units" ] || systemctl daemon-reload
+        systemctl enable --now --quiet modprobe-guard.service modprobe-guard-flush.timer
+    else
+        echo "systemd is not running: have 'guard enable' run at boot, and 'guard log --flush' every minute"
+    fi
+    /usr/sbin/guard status || die "guard status: says that something is not as it should be; see above"
+}
+
+# --- uninstall -------------------------------------------------------------------------------------------------------
+
+disarm() {
+    if has_systemd; then
+        # An active unit disarms when it stops; one that failed at its start does not, hence `guard disable` as well.
+        # shellcheck disable=SC2086 # a list of names
+        systemctl disable --now --quiet $units 2>/dev/null || :
+    fi
+    if [ -x /usr/sbin/guard ]; then
+        /usr/sbin/guard log --flush || echo 'install.sh: guard log --flush: failed; records that are left: /run/modprobe-guard' >&2
+        [ ! -e "$kernel_modprobe" ] || /usr/sbin/guard disable || :
+    fi
+    # Never take away a program that the kernel is going to run, even if `guard` itself is broken.
+    if [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ]; then
+        printf '/sbin/modprobe\n' >"$kernel_modprobe" || die "$kernel_modprobe: still names $helper; nothing was removed"
+        echo "restored   $kernel_modprobe: /sbin/modprobe"
+    fi
 }
 
 uninstall() {
-	if [ -z "$destdir" ]; then
-		if [ -x /usr/sbin/guard ] && [ -e /proc/sys/kernel/modprobe ]; then
-			/usr/sbin/guard disable || fail "still armed; nothing removed"
-			/usr/sbin/guard log --flush || echo "install.sh: some records may be left in /run/modprobe-guard" >&2
-		fi
-		if is_systemd && [ -e "/$units/modprobe-guard.service" ]; then
-			systemctl disable --quiet --now modprobe-guard.service modprobe-guard-flush.timer || :
-		fi
-	fi
-	for file in "$here"/conf/systemd/*; do
-		take "$units/$(basename "$file")"
-	done
-	take usr/sbin/modprobe-guard
-	take usr/sbin/guard
-	rm -rf "$destdir/usr/lib/modprobe-guard"
-	take etc/modprobe-guard/policy.bin
-	for shipped in "$here"/conf/profiles/*.toml; do
-		# A profile that nobody changed is ours, the rest is yours.
-		if cmp -s "$shipped" "$destdir/etc/modprobe-guard/policy.toml"; then
-			take etc/modprobe-guard/policy.toml
-		fi
-	done
-	if [ "$purge" = yes ]; then
-		rm -rf "$destdir/etc/modprobe-guard" "$destdir/var/log/modprobe-guard" "$destdir/run/modprobe-guard"
-	else
-		rmdir "$destdir/etc/modprobe-guard/policy.d" "$destdir/etc/modprobe-guard" \
-			"$destdir/var/log/modprobe-guard" 2>/dev/null || :
-	fi
-	if [ -z "$destdir" ] && is_systemd; then
-		systemctl daemon-reload
-	fi
-	echo "uninstalled"
+    [ -n "$staging" ] || disarm
+    directory=$(unit_directory)
+    for unit in $units; do
+        [ -z "$directory" ] || remove "$directory/$unit"
+    done
+    if has_systemd; then
+        systemctl daemon-reload
+    fi
+    # While the shipped files are still there to compare with.
+    if [ -e "$root$etc/policy.toml" ] && is_shipped "$root$etc/policy.toml"; then
+        remove "$etc/policy.toml"
+    fi
+    if [ -n "$purge" ] || cmp -s -- "$here/conf/logrotate" "$root/etc/logrotate.d/modprobe-guard"; then
+        remove /etc/logrotate.d/modprobe-guard
+    fi
+    remove "$etc/policy.bin"
+    remove "$helper"
+    remove /usr/sbin/guard
+    rm -rf -- "$root$lib"
+    if [ -n "$purge" ]; then
+        rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"
+    fi
+    for directory in "$etc/policy.d" "$etc" /var/log/modprobe-guard; do
+        [ ! -d "$root$directory" ] || rmdir -- "$root$directory" 2>/dev/null || echo "kept       $root$directory"
+    done
 }
 
-while [ $# -gt 0 ]; do
-	case $1 in
-	--profile)
-		[ $# -ge 2 ] || fail "--profile: a name is missing; there are: $(profiles)"
-		profile=$2
-		shift
-		;;
-	--profile=*) profile=${1#--profile=} ;;
-	--uninstall) action=uninstall ;;
-	--purge) purge=yes ;;
-	-h | --help)
-		sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"
-		exit 0
-		;;
-	*) fail "$1: unknown option; see install.sh --help" ;;
-	esac
-	shift
-done
-
-[ -n "$destdir" ] || [ "$(id -u)" -eq 0 ] || fail "needs root: sudo $0"
-if [ "$action" = uninstall ]; then
-	uninstall
-	exit 0
+if [ -n "$uninstall" ]; then
+    uninstall
+    exit 0
 fi
 check_profile
 build
 install_files
-[ -n "$destdir" ] || arm
-[ "$changed" -eq 1 ] || echo "unchanged: everything was installed already"
+[ -n "$staging" ] || arm

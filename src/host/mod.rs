@@ -4,6 +4,8 @@
 
 pub mod child;
 mod directory;
+pub mod machine;
+mod modules;
 mod policy;
 
 use std::fs::{self, File, Metadata};
