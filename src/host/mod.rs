@@ -2,6 +2,8 @@
 //!
 //! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
 
+mod modules;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 
+use crate::text::Text;
+
 /// Reading at an offset, as pread(2) does. No memory map: one whose file is cut short kills the process.
 pub trait ReadAt {
     /// Fills as much of `buffer` as there is from byte `offset`; 0 at and behind the end.
@@ -41,6 +43,8 @@ pub enum Damage {
         /// Offset of the entry.
         at: u64,
     },
+    /// A value makes no sense.
+    Value(Vec<u8>),
     /// A search in it does not end: its nodes lead in a circle.
     Endless,
 }
@@ -53,6 +57,7 @@ impl fmt::Display for Damage {
             Damage::NoIndex => write!(f, "is no module index: begins with other bytes"),
             Damage::Version(version) => write!(f, "has index format {}, not 2", version >> 16),
             Damage::Entry { at } => write!(f, "is damaged: no valid entry at byte {at}"),
+            Damage::Value(value) => write!(f, "is damaged: holds \"{}\"", Text::from(value.as_slice())),
             Damage::Endless => write!(f, "is damaged: its entries lead in a circle"),
         }
     }

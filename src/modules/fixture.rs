@@ -2,6 +2,33 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::io;
+
+use super::blocks::ReadAt;
+use super::tree::{IndexFile, Source};
+
+/// The files of an index, in memory; those left out are not there.
+pub struct Files(pub BTreeMap<IndexFile, Vec<u8>>);
+
+impl Files {
+    /// These files.
+    pub fn of<const N: usize>(files: [(IndexFile, Vec<u8>); N]) -> Files {
+        Files(BTreeMap::from(files))
+    }
+}
+
+impl Source for Files {
+    fn open(&self, file: IndexFile) -> io::Result<Box<dyn ReadAt>> {
+        match self.0.get(&file) {
+            Some(bytes) => Ok(Box::new(bytes.clone())),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn directory(&self) -> String {
+        "/lib/modules/6.1.0".to_owned()
+    }
+}
 
 /// An index of these keys, each with a priority and a value; a prefix stands where a node has one child only.
 pub fn index_of(entries: &[(&str, u32, &str)]) -> Vec<u8> {
@@ -16,8 +43,11 @@ pub fn index_of(entries: &[(&str, u32, &str)]) -> Vec<u8> {
     file
 }
 
+/// A key and its values, each with a priority.
+type Key<'a> = (&'a [u8], Vec<(u32, &'a str)>);
+
 /// Writes the node for `keys`, which agree in their first `depth` bytes, children first as depmod does.
-fn write(file: &mut Vec<u8>, keys: &[(&[u8], Vec<(u32, &str)>)], depth: usize, packed: bool) -> u32 {
+fn write(file: &mut Vec<u8>, keys: &[Key], depth: usize, packed: bool) -> u32 {
     let Some((shortest, _)) = keys.first() else { return 0 };
     let shared = |length: &usize| keys.iter().all(|(key, _)| key.starts_with(&shortest[..*length]));
     let end = if packed { (depth..=shortest.len()).rev().find(shared).unwrap_or(depth) } else { depth };

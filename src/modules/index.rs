@@ -21,7 +21,7 @@ const OFFSET: u32 = 0x0FFF_FFFF;
 const FIRST_NO_CHILD: u8 = 128;
 
 /// Bytes that one search may read: more than the largest index holds, few enough to be read in a blink.
-const BYTES_A_SEARCH: u32 = 16 << 20;
+const BYTES_A_SEARCH: u32 = 4 << 20;
 /// Bytes of a pattern below its first wildcard. The longest known have some hundreds.
 const LONGEST_PATTERN: usize = 4096;
 

@@ -1,0 +1,10 @@
+//! Tests of the library as a whole, in one binary. Those that need a kernel's modules take them from
+//! [`kernel::TREE`]; `tests/run` unpacks a Debian kernel package for that.
+// clippy.toml allows these in test functions; here all is test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod glob;
+mod hostile_index;
+mod kernel;
+mod parity;
+mod random;
