@@ -29,6 +29,7 @@ pub fn resolve(name: &[u8], flags: Flags, tree: &Tree, config: &Config, is_live:
     let lookup = Lookup::new(tree, config);
     let mut walk = Walk::new(&lookup, config);
     let mut closure = Closure::default();
+    let mut places = BTreeMap::new();
     for target in lookup.targets(name) {
         let target = walk.thing(target);
         let bound = target.alias.is_some() || flags.use_blacklist;
@@ -40,7 +41,16 @@ pub fn resolve(name: &[u8], flags: Flags, tree: &Tree, config: &Config, is_live:
             continue;
         }
         for thing in walk.load_list(&target, flags.ignore_install) {
-            take(&mut closure, &thing, &lookup, config, &is_live);
+            match places.get(&thing.name).and_then(|&place: &usize| closure.modules.get_mut(place)) {
+                Some(known) => known.needed_as = stronger(known.needed_as, thing.needed_as.get()),
+                None => {
+                    let place = closure.modules.len();
+                    take(&mut closure, &thing, &lookup, config, &is_live);
+                    if closure.modules.len() > place {
+                        places.insert(thing.name.clone(), place);
+                    }
+                }
+            }
         }
     }
     closure.index = lookup.health();
@@ -50,10 +60,6 @@ pub fn resolve(name: &[u8], flags: Flags, tree: &Tree, config: &Config, is_live:
 /// Adds `thing` to the closure: a module, a command, both (the command then stands for the load), or nothing.
 fn take(closure: &mut Closure, thing: &Thing, lookup: &Lookup, config: &Config, is_live: &impl Fn(&[u8]) -> bool) {
     let name = &thing.name;
-    if let Some(known) = closure.modules.iter_mut().find(|module| module.name.as_bytes() == name.as_slice()) {
-        known.needed_as = stronger(known.needed_as, thing.needed_as.get());
-        return;
-    }
     let in_image = thing.builtin || (!thing.has_file.get() && lookup.is_builtin(name));
     let state = match in_image {
         true => ModuleState::Builtin,
@@ -102,6 +108,7 @@ struct Thing<'a> {
 type Identity = (Vec<u8>, Option<Vec<u8>>);
 
 /// Things to load before and after another one.
+#[derive(Default)]
 struct Around<'a> {
     pre: Vec<Rc<Thing<'a>>>,
     post: Vec<Rc<Thing<'a>>>,
@@ -117,12 +124,19 @@ enum Step<'a> {
     Load { thing: Rc<Thing<'a>>, ignore_command: bool },
 }
 
+/// Puts the probing of `things` on the pile, but for what was visited.
+fn probe<'a>(things: &[Rc<Thing<'a>>], steps: &mut Vec<Step<'a>>) {
+    let left = things.iter().rev().filter(|thing| !thing.visited.get());
+    steps.extend(left.map(|thing| Step::Probe { thing: Rc::clone(thing), ignore_command: false }));
+}
+
 struct Walk<'a, 'b> {
     lookup: &'b Lookup<'a>,
     config: &'a Config,
     things: BTreeMap<Identity, Rc<Thing<'a>>>,
     dependencies: BTreeMap<Vec<u8>, Dependencies>,
-    softdeps: BTreeMap<Vec<u8>, Rc<Around<'a>>>,
+    /// By the place of the `softdep` line.
+    softdeps: BTreeMap<usize, Rc<Around<'a>>>,
 }
 
 impl<'a, 'b> Walk<'a, 'b> {
@@ -178,13 +192,12 @@ impl<'a, 'b> Walk<'a, 'b> {
                     steps.extend(dependencies.into_iter().rev().map(Step::Fill));
                 }
                 Step::Fill(thing) => {
-                    let around = self.softdeps(&thing.name);
+                    let around = self.softdeps(&thing.name).unwrap_or_default();
                     // A module that has soft dependencies never runs its own command.
                     let ignore_command = !(around.pre.is_empty() && around.post.is_empty());
-                    let probe = |thing: &Rc<Thing<'a>>| Step::Probe { thing: Rc::clone(thing), ignore_command: false };
-                    steps.extend(around.post.iter().rev().map(probe));
+                    probe(&around.post, &mut steps);
                     steps.push(Step::Load { thing, ignore_command });
-                    steps.extend(around.pre.iter().rev().map(probe));
+                    probe(&around.pre, &mut steps);
                 }
             }
         }
@@ -215,17 +228,14 @@ impl<'a, 'b> Walk<'a, 'b> {
         things
     }
 
-    fn softdeps(&mut self, module: &[u8]) -> Rc<Around<'a>> {
-        if let Some(known) = self.softdeps.get(module) {
-            return Rc::clone(known);
+    fn softdeps(&mut self, module: &[u8]) -> Option<Rc<Around<'a>>> {
+        let (place, softdep) = self.config.softdep_of(module)?;
+        if let Some(known) = self.softdeps.get(&place) {
+            return Some(Rc::clone(known));
         }
-        let around = match self.config.softdep_of(module) {
-            Some(softdep) => Around { pre: self.things(&softdep.pre), post: self.things(&softdep.post) },
-            None => Around { pre: Vec::new(), post: Vec::new() },
-        };
-        let around = Rc::new(around);
-        self.softdeps.insert(module.to_vec(), Rc::clone(&around));
-        around
+        let around = Rc::new(Around { pre: self.things(&softdep.pre), post: self.things(&softdep.post) });
+        self.softdeps.insert(place, Rc::clone(&around));
+        Some(around)
     }
 }
 

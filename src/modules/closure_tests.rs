@@ -181,3 +181,15 @@ fn what_intact_files_resolve_is_given() {
     let none = resolve(Files::of([]), "nf_nat");
     assert!(matches!(none.index, IndexHealth::Missing(text) if text.starts_with("/lib/modules/6.1.0: holds no")));
 }
+
+#[test]
+fn a_soft_dependency_of_everything_on_everything_ends_soon() {
+    let names: Vec<String> = (0..1500).map(|number| format!("m{number}")).collect();
+    let lines: Vec<String> = names.iter().map(|name| format!("{name}.ko: m1.ko m2.ko m3.ko")).collect();
+    let keys: Vec<_> = names.iter().zip(&lines).map(|(name, line)| (name.as_str(), 0, line.as_str())).collect();
+    let files = Files::of([(IndexFile::Dep, index_of(&keys))]);
+    let begin = std::time::Instant::now();
+    let closure = resolve_with(Flags::default(), files, &format!("softdep * pre: {}", names.join(" ")), "m0");
+    assert_eq!(closure.modules.len(), names.len());
+    assert!(begin.elapsed().as_secs() < 2, "{:?}", begin.elapsed());
+}

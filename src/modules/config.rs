@@ -129,9 +129,9 @@ impl Config {
         self.removes.iter().find(|entry| entry.key == name)
     }
 
-    /// The first `softdep` line whose pattern matches `module`; kmod looks at no other.
-    pub(super) fn softdep_of(&self, module: &[u8]) -> Option<&Softdep> {
-        self.softdeps.iter().find(|softdep| glob_match(&softdep.key, module))
+    /// The first `softdep` line whose pattern matches `module`, and its place among them; kmod looks at no other.
+    pub(super) fn softdep_of(&self, module: &[u8]) -> Option<(usize, &Softdep)> {
+        self.softdeps.iter().enumerate().find(|(_, softdep)| glob_match(&softdep.key, module))
     }
 
     /// Where `module` is blacklisted first: `FILE:LINE`, or `kernel command line`. Binds aliases only.
@@ -238,7 +238,7 @@ mod tests {
             ("softdep ? pre: a", &["a"], &[]),
         ] {
             let config = config(line);
-            let softdep = config.softdep_of(b"x").unwrap();
+            let (_, softdep) = config.softdep_of(b"x").unwrap();
             assert!(softdep.pre.iter().eq(pre.iter().map(|name| name.as_bytes())), "{line}");
             assert!(softdep.post.iter().eq(post.iter().map(|name| name.as_bytes())), "{line}");
         }

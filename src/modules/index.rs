@@ -20,10 +20,10 @@ const OFFSET: u32 = 0x0FFF_FFFF;
 /// Keys are ASCII: no child begins with a byte from here on.
 const FIRST_NO_CHILD: u8 = 128;
 
-/// Bytes that one search may read: more than the largest index holds, few enough to be read in a blink.
-const BYTES_A_SEARCH: u32 = 4 << 20;
-/// Bytes of a pattern below its first wildcard. The longest known have some hundreds.
-const LONGEST_PATTERN: usize = 4096;
+/// Bytes that one search may read. In the index of a Debian kernel none needs 3000; a damaged one can lead in circles.
+const BYTES_A_SEARCH: u32 = 128 << 10;
+/// Bytes of a pattern from its first wildcard on. The kernel's build makes none of more than 500.
+const LONGEST_PATTERN: usize = 2048;
 
 /// One index file, opened.
 pub struct Index {
