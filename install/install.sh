@@ -161,10 +161,6 @@ install_files() {
     if [ -n "$profile" ]; then
         put "$profile_file" "$etc/policy.toml" 644 || :
     fi
-    # An administrator's own rotation stays.
-    if [ -n "$staging" ] || [ ! -e /etc/logrotate.d/modprobe-guard ]; then
-        put "$here/conf/logrotate" /etc/logrotate.d/modprobe-guard 644 || :
-    fi
     directory=$(unit_directory)
     if [ -n "$directory" ]; then
         for unit in $units; do
@@ -235,9 +231,6 @@ uninstall() {
     # While the shipped files are still there to compare with.
     if [ -e "$root$etc/policy.toml" ] && is_shipped "$root$etc/policy.toml"; then
         remove "$etc/policy.toml"
-    fi
-    if [ -n "$purge" ] || cmp -s -- "$here/conf/logrotate" "$root/etc/logrotate.d/modprobe-guard"; then
-        remove /etc/logrotate.d/modprobe-guard
     fi
     remove "$etc/policy.bin"
     remove "$helper"

@@ -1,9 +1,8 @@
 //! The verdict on a request, up to the point where something would be done: the helper acts on it, a dry run shows it.
 
 use crate::host::Host;
-use crate::host::modules::Tree;
 use crate::model::{Action, Caller, Closure, IndexHealth, Request, Requester, Verdict};
-use crate::modules::{self, Config};
+use crate::modules::{self, Config, Flags, Tree};
 use crate::policy::{self, Policy};
 
 /// The kernel command line's word that lets everything pass.
@@ -12,6 +11,7 @@ const OFF: &[u8] = b"modprobe_guard=off";
 /// All that verdicts on one host, for one kernel, by one policy have in common.
 pub struct Judge<'a> {
     host: &'a Host,
+    kernel: &'a str,
     policy: &'a Policy,
     tree: Tree,
     config: Config,
@@ -33,12 +33,17 @@ pub struct Judgement {
 
 impl<'a> Judge<'a> {
     /// Reads modprobe.d; files of the index are opened when a name needs them.
-    pub fn new(host: &'a Host, kernel: &str, policy: &'a Policy) -> Judge<'a> {
+    pub fn new(host: &'a Host, kernel: &'a str, policy: &'a Policy) -> Judge<'a> {
         let tree = host.modules(kernel);
-        let (config, failures) = host.modprobe_config(&tree);
+        let (config, failures) = host.modprobe_config(kernel);
         let command_line = host.kernel_command_line();
         let is_off = command_line.split(u8::is_ascii_whitespace).any(|word| word == OFF);
-        Judge { host, policy, tree, config, is_off, failures }
+        Judge { host, kernel, policy, tree, config, is_off, failures }
+    }
+
+    /// The release of the kernel that is judged for.
+    pub fn kernel(&self) -> &str {
+        self.kernel
     }
 
     /// The policy that is judged by.
@@ -54,10 +59,14 @@ impl<'a> Judge<'a> {
     /// What would be done with `request`, made by `requester`.
     pub fn judge(&self, request: Request, requester: &Requester) -> Judgement {
         if is_path(&request) {
-            let verdict = fixed(Action::Block, "built in", "a name from the kernel that begins with / or . names no module");
+            let verdict =
+                fixed(Action::Block, "built in", "a name from the kernel that begins with / or . names no module");
             return Judgement { request, closure: Closure::default(), verdict, failures: self.failures.clone() };
         }
-        let closure = modules::resolve(request.name.as_bytes(), &self.tree, &self.config, |module| self.host.is_live(module));
+        // What a hook hands on skips the `install` line that ran it.
+        let flags = Flags { ignore_install: request.caller == Caller::Hook, use_blacklist: false };
+        let name = request.name.as_bytes();
+        let closure = modules::resolve(name, flags, &self.tree, &self.config, |module| self.host.is_live(module));
         let verdict = if self.is_off {
             fixed(Action::Allow, "/proc/cmdline", "modprobe_guard=off on the kernel command line: everything passes")
         } else {

@@ -26,6 +26,10 @@ use crate::host::{Host, RUN, child};
 use crate::model::Record;
 use table::{Kept, Table};
 
+pub use entry::{Entry, Thinned};
+pub use store::{flush, flush_if_due};
+pub use syslog::complain;
+
 /// How long the table's lock is waited for; it is held for some 50 µs.
 const LOCK_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a disk in the place of `/run` may take.

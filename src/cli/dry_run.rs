@@ -6,7 +6,7 @@ use std::io::{BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
 
 use super::{Common, exit};
-use crate::conntrack;
+use crate::conntrack::{self, Wanted};
 use crate::host::Host;
 use crate::judge::{Judge, Judgement};
 use crate::model::{
@@ -18,7 +18,8 @@ use crate::text::Text;
 
 /// Judges each of `names` as a request of the kernel's on behalf of root; prints what would be done.
 pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
-    let (policy, kernel) = match policy_to_judge_by(host, common).and_then(|policy| Ok((policy, kernel(host, common)?))) {
+    let (policy, kernel) = match policy_to_judge_by(host, common).and_then(|policy| Ok((policy, kernel(host, common)?)))
+    {
         Ok(found) => found,
         Err(errors) => {
             errors.iter().for_each(|error| eprintln!("guard: {error}"));
@@ -26,6 +27,7 @@ pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
         }
     };
     let judge = Judge::new(host, &kernel, &policy);
+    let wanted = Wanted::new(&policy, judge.config());
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut worst = exit::GOOD;
     for name in names.iter().flat_map(expand) {
@@ -39,7 +41,10 @@ pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
         let request = Request { name: Text(name), caller: Caller::Kernel };
         let judgement = judge.judge(request, &assumed());
         worst = worse(worst, status(&judgement));
-        let settings = conntrack::settings(host, &policy, judge.config(), &judgement.closure, &judgement.verdict);
+        let settings = match judgement.verdict.carried_out {
+            Action::AllowSysctl => conntrack::plan(host, &wanted, &judgement.closure, &kernel),
+            Action::Allow | Action::Block => Vec::new(),
+        };
         let shown = if common.json { json(host, &kernel, judgement, settings) } else { text(&judgement, &settings) };
         if out.write_all(shown.as_bytes()).is_err() {
             return exit::CANNOT_TELL;
@@ -50,7 +55,11 @@ pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
 
 /// A name as given, or for `-` every line of standard input.
 fn expand(name: &OsString) -> Box<dyn Iterator<Item = std::io::Result<Vec<u8>>>> {
-    if name == "-" { Box::new(std::io::stdin().lock().split(b'\n')) } else { Box::new(std::iter::once(Ok(name.clone().into_vec()))) }
+    if name == "-" {
+        Box::new(std::io::stdin().lock().split(b'\n'))
+    } else {
+        Box::new(std::iter::once(Ok(name.clone().into_vec())))
+    }
 }
 
 fn kernel(host: &Host, common: &Common) -> Result<String, Vec<String>> {
@@ -156,11 +165,19 @@ fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting]) -> st
             ModuleState::Live => ", there already",
             ModuleState::Builtin => ", built into the kernel",
         };
-        let mark = if verdict.module.as_ref() == Some(&module.name) && verdict.rule.is_some() { "  <- decides" } else { "" };
+        let mark =
+            if verdict.module.as_ref() == Some(&module.name) && verdict.rule.is_some() { "  <- decides" } else { "" };
         writeln!(out, "  {:<7} {} ({needed}{state}){mark}", if at == 0 { label } else { "" }, module.name)?;
     }
     for (at, setting) in settings.iter().enumerate() {
-        write!(out, "  {:<7} {} = {} ({}", if at == 0 { "sets" } else { "" }, setting.key, setting.value, setting.source)?;
+        write!(
+            out,
+            "  {:<7} {} = {} ({}",
+            if at == 0 { "sets" } else { "" },
+            setting.key,
+            setting.value,
+            setting.source
+        )?;
         match &setting.formula {
             Some(formula) => writeln!(out, ": {formula})")?,
             None => writeln!(out, ")")?,

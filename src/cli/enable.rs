@@ -48,12 +48,17 @@ fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
         return Ok(vec![format!("armed already: {KERNEL_MODPROBE} is {HELPER}")]);
     }
     if !is_modprobe(&current) && !force {
-        let what = if current.is_empty() { "empty, so that the kernel loads nothing".into() } else { format!("{current:?}, which is not ours") };
+        let what = if current.is_empty() {
+            "empty, so that the kernel loads nothing".into()
+        } else {
+            format!("{current:?}, which is not ours")
+        };
         return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
     }
     can_work(host)?;
     remember(host, &current)?;
-    host.write_existing(KERNEL_MODPROBE, HELPER.as_bytes()).map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
+    host.write_existing(KERNEL_MODPROBE, HELPER.as_bytes())
+        .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
     if self::current(host)? != HELPER {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
     }
@@ -80,7 +85,8 @@ fn disarm(host: &Host) -> Result<String, String> {
         return Ok(format!("not armed: {KERNEL_MODPROBE} is {current:?} and stays"));
     }
     let former = former(host);
-    host.write_existing(KERNEL_MODPROBE, former.as_bytes()).map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
+    host.write_existing(KERNEL_MODPROBE, former.as_bytes())
+        .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
     if self::current(host)? != former {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
     }
@@ -95,7 +101,9 @@ fn disarm(host: &Host) -> Result<String, String> {
 pub fn current(host: &Host) -> Result<String, String> {
     match host.line(KERNEL_MODPROBE) {
         Some(path) => Ok(String::from_utf8_lossy(&path).into_owned()),
-        None if host.list("/proc/sys/kernel").is_err() => Err(format!("{KERNEL_MODPROBE}: not there: /proc is not mounted")),
+        None if host.list("/proc/sys/kernel").is_err() => {
+            Err(format!("{KERNEL_MODPROBE}: not there: /proc is not mounted"))
+        }
         None => Err(format!("{KERNEL_MODPROBE}: not there: this kernel loads no modules (CONFIG_MODULES is off)")),
     }
 }
@@ -121,14 +129,17 @@ fn remember(host: &Host, current: &str) -> Result<(), String> {
     };
     // Without it, disable falls back on the kernel's own default: only another value would be lost.
     match keep() {
-        Err(error) if current != KERNELS_OWN => Err(format!("{FORMER}: write {current:?}: {error}; needed to give it back")),
+        Err(error) if current != KERNELS_OWN => {
+            Err(format!("{FORMER}: write {current:?}: {error}; needed to give it back"))
+        }
         _ => Ok(()),
     }
 }
 
 /// Refuses what would leave the kernel with a helper that does not work.
 fn can_work(host: &Host) -> Result<(), String> {
-    let helper = std::fs::metadata(host.shown(HELPER)).map_err(|error| format!("{HELPER}: open: {error}; run install/install.sh"))?;
+    let helper = std::fs::metadata(host.shown(HELPER))
+        .map_err(|error| format!("{HELPER}: open: {error}; run install/install.sh"))?;
     if !helper.is_file() || helper.mode() & 0o111 == 0 {
         return Err(format!("{HELPER}: is no executable file; run install/install.sh"));
     }

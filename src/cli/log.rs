@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::{Common, exit};
+use crate::audit::read::{self, Entries};
 use crate::audit::{self, Entry, Thinned};
 use crate::host::Host;
 use crate::model::{Action, Confidence, Record, Requester, Task, Verdict};
@@ -20,7 +21,7 @@ pub fn run(host: &Host, common: &Common, files: &[PathBuf], flush: bool) -> u8 {
         };
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let entries = match audit::read(host, files) {
+    let entries = match entries(host, files) {
         Ok(entries) => entries,
         Err(error) => {
             eprintln!("guard: {error}");
@@ -51,6 +52,20 @@ pub fn run(host: &Host, common: &Common, files: &[PathBuf], flush: bool) -> u8 {
         eprintln!("guard: {foreign} lines are no records (cut off, or somebody else's)");
     }
     if out.flush().is_err() { exit::BAD } else { status }
+}
+
+/// Of this host, or of `files`.
+fn entries(host: &Host, files: &[PathBuf]) -> std::io::Result<Entries> {
+    if files.is_empty() {
+        return read::of_host(host);
+    }
+    let open = |path: &PathBuf| -> std::io::Result<Box<dyn std::io::Read>> {
+        let file = std::fs::File::open(path);
+        Ok(Box::new(
+            file.map_err(|error| std::io::Error::new(error.kind(), format!("{}: open: {error}", path.display())))?,
+        ))
+    };
+    Ok(read::of_readers(files.iter().map(open).collect::<Result<Vec<_>, _>>()?))
 }
 
 fn json(entry: &Entry) -> String {
@@ -123,7 +138,9 @@ fn one(task: &Task) -> String {
     let comm = task.comm.as_ref().map_or("?".into(), ToString::to_string);
     let pid = task.pid.map_or("?".into(), |pid| pid.to_string());
     let mut text = format!("{comm}[{pid}]");
-    for (label, value) in [("", task.exe.as_ref().map(ToString::to_string)), ("uid ", task.uid.map(|uid| uid.to_string()))] {
+    for (label, value) in
+        [("", task.exe.as_ref().map(ToString::to_string)), ("uid ", task.uid.map(|uid| uid.to_string()))]
+    {
         if let Some(value) = value {
             text += &format!(" {label}{value}");
         }

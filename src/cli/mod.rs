@@ -49,7 +49,12 @@ pub struct Common {
 
 /// Decides which kernel modules get loaded on request, and by whom.
 #[derive(Parser, Debug)]
-#[command(name = "guard", version, override_usage = "guard --dry-run NAME...\n       guard COMMAND [OPTIONS]", arg_required_else_help = true)]
+#[command(
+    name = "guard",
+    version,
+    override_usage = "guard --dry-run NAME...\n       guard COMMAND [OPTIONS]",
+    arg_required_else_help = true
+)]
 struct Guard {
     /// What a request for NAME would do, and why; loads nothing (`guard --dry-run --help`)
     #[arg(long)]
@@ -111,7 +116,8 @@ struct DryRun {
 pub fn run() -> ExitCode {
     // Written to a pipe whose reader left, we end quietly as other tools do.
     // SAFETY: a default disposition, set before anything is written.
-    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    let _ =
+        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // A name may be the same as a verb's: with --dry-run there are no verbs.
     let before_names = arguments.iter().take_while(|argument| *argument != "--");
@@ -142,7 +148,9 @@ fn code(status: u8) -> ExitCode {
 fn with_host(common: &Common, run: impl FnOnce(&Host) -> u8) -> u8 {
     let host = match &common.root {
         None => Ok(Host::this()),
-        Some(root) => Host::at(root).map_err(|error| format!("{}: open: {error}; --root takes a directory", root.display())),
+        Some(root) => {
+            Host::at(root).map_err(|error| format!("{}: open: {error}; --root takes a directory", root.display()))
+        }
     };
     match host {
         Ok(host) => run(&host),

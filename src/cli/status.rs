@@ -90,7 +90,11 @@ fn ways(armed: bool) -> Vec<Way> {
         Way { way: "requests of the kernel", covered: armed, by: helper },
         Way { way: "libxtables (iptables-legacy)", covered: armed, by: helper },
         Way { way: "modprobe(8) and libkmod (udev, systemd) run directly", covered: false, by: "nothing" },
-        Way { way: "insmod, finit_module(2) by root", covered: false, by: "nobody can; kernel.modules_disabled=1 helps" },
+        Way {
+            way: "insmod, finit_module(2) by root",
+            covered: false,
+            by: "nobody can; kernel.modules_disabled=1 helps",
+        },
     ]
 }
 

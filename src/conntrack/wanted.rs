@@ -5,6 +5,8 @@ use super::size::{Bounds, LARGEST_MAX, Table, auto};
 use super::sysctl_d::{SysctlD, normalize};
 use crate::host::machine::Machine;
 use crate::model::{Setting, Value};
+use crate::modules::Config;
+use crate::policy::{Conntrack, Max, Policy};
 use crate::text::Text;
 
 /// The sysctl that limits entries.
@@ -33,6 +35,34 @@ pub struct Wanted {
     pub sysctl: Vec<(String, String, String)>,
     /// `options nf_conntrack hashsize=` of modprobe.d.
     pub hashsize_option: Option<(u32, String)>,
+}
+
+impl Wanted {
+    /// What `policy` and the `options` of modprobe.d in `config` say.
+    pub fn new(policy: &Policy, config: &Config) -> Wanted {
+        let Conntrack { max, limit, memory_percent, resize_live } = &policy.conntrack;
+        let max = match max {
+            Max::Auto => None,
+            Max::Number { entries, source } => Some((*entries, source.clone())),
+        };
+        let sysctl = policy.sysctl.iter().map(|line| (line.key.clone(), line.value.clone(), line.source.clone()));
+        // Of one option the last counts, as when the kernel reads them.
+        let hashsize_option = config.options_of(b"nf_conntrack").filter_map(hashsize).last();
+        Wanted {
+            max,
+            limit: *limit,
+            memory_percent: *memory_percent,
+            resize_live: *resize_live,
+            sysctl: sysctl.collect(),
+            hashsize_option,
+        }
+    }
+}
+
+fn hashsize((options, source): (&[u8], String)) -> Option<(u32, String)> {
+    let words = std::str::from_utf8(options).ok()?.split_ascii_whitespace();
+    let number = words.filter_map(|word| word.strip_prefix("hashsize=")?.parse().ok()).last()?;
+    Some((number, source))
 }
 
 /// A number to set, whose it is, and the calculation if it is ours.

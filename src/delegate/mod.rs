@@ -180,7 +180,9 @@ fn usable(host: &Host, candidate: &CStr) -> Result<(), String> {
         })
     });
     if is_us {
-        return Err(format!("{shown}: run: is modprobe-guard itself; set `delegate` in the policy to the real modprobe"));
+        return Err(format!(
+            "{shown}: run: is modprobe-guard itself; set `delegate` in the policy to the real modprobe"
+        ));
     }
     Ok(())
 }

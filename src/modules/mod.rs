@@ -1,1 +1,26 @@
 //! The module index, modprobe.d and what a name stands for: pure.
+//!
+//! [`resolve`] answers what modprobe(8) would load. It is handed a [`Tree`], which is the index that depmod(8) wrote
+//! for one kernel, and a [`Config`], which is what modprobe.d(5) says; neither is read anywhere else.
+#![forbid(unsafe_code)]
+
+mod blocks;
+mod closure;
+mod config;
+#[cfg(test)]
+mod fixture;
+mod glob;
+mod index;
+mod kernel_line;
+mod lines;
+mod lookup;
+mod names;
+mod tree;
+
+pub use blocks::{Damage, ReadAt};
+pub use closure::{Flags, resolve};
+pub use config::Config;
+pub use glob::glob_match;
+pub use index::{Index, Value};
+pub use names::normalise;
+pub use tree::{IndexFile, Source, Tree, Unopened};

@@ -192,7 +192,8 @@ extern "C" fn on_signal(signal: c_int) {
 fn say(line: &[u8]) {
     // SAFETY: open, write and close with a valid path and buffer.
     unsafe {
-        let log = libc::open(c"/dev/kmsg".as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
+        let log =
+            libc::open(c"/dev/kmsg".as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
         if log >= 0 {
             libc::write(log, line.as_ptr().cast(), line.len());
             libc::close(log);

@@ -7,8 +7,8 @@ use std::ffi::{CStr, c_char, c_int};
 use std::time::Instant;
 
 use crate::audit;
-use crate::conntrack;
-use crate::delegate::{Marker, Plan};
+use crate::conntrack::{self, Wanted};
+use crate::delegate::{Marker, Plan, Ran};
 use crate::host::Host;
 use crate::invocation::{self, Invocation, Load};
 use crate::judge::{Judge, Judgement};
@@ -60,21 +60,21 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let requester = identify(&host, load.caller, parent, policy.audit.cmdline);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
-    let cases: Vec<Case> = Case::all(argv, &load, &judge, &requester);
+    let mut cases = Case::all(argv, &load, &judge, &requester);
 
     let done = if cases.iter().all(Case::is_blocked) {
         lifeboat::set_phase(Phase::Blocked);
-        Done { status: 1, ..Done::default() }
+        Ran { status: 1, failures: Vec::new() }
     } else {
         lifeboat::set_phase(Phase::Permitted);
-        carry_out(&host, &judge, argv, &cases)
+        carry_out(&host, &judge, argv, &mut cases, &requester)
     };
     for case in cases.iter().filter(|case| case.is_blocked() && !load.quiet) {
         descriptors::say(&case.refusal());
     }
     for case in cases {
         let failures = in_force.failures.iter().chain(&done.failures).cloned().collect();
-        audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, &done, started));
+        audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, done.status, started));
     }
     audit::flush_if_due(&host);
     done.status
@@ -93,20 +93,14 @@ fn pass_on(host: &Host, policy: &Policy, argv: &[&[u8]], marker: Option<Marker>)
     ran.status
 }
 
-/// One name of the command line and its judgement.
+/// One name of the command line, and what becomes of it.
 struct Case {
     /// Where the name stands in argv.
     at: usize,
     judgement: Judgement,
-}
-
-/// What came of all that was permitted.
-#[derive(Default)]
-struct Done {
-    status: i32,
+    /// What an `allow-sysctl` is to set, and what it did set.
     settings: Vec<Setting>,
     changes: Vec<Change>,
-    failures: Vec<String>,
 }
 
 impl Case {
@@ -115,7 +109,7 @@ impl Case {
         names
             .map(|(at, name)| {
                 let request = Request { name: Text::from(*name), caller: load.caller };
-                Case { at, judgement: judge.judge(request, requester) }
+                Case { at, judgement: judge.judge(request, requester), settings: Vec::new(), changes: Vec::new() }
             })
             .collect()
     }
@@ -138,14 +132,13 @@ impl Case {
         kernel: &str,
         requester: &Requester,
         mut failures: Vec<String>,
-        done: &Done,
+        status: i32,
         started: Instant,
     ) -> Record {
         let is_blocked = self.is_blocked();
-        let is_sized = self.judgement.verdict.carried_out == Action::AllowSysctl;
         let Judgement { request, closure, verdict, failures: of_judgement } = self.judgement;
         failures.extend(of_judgement);
-        let came = |name: &&Text| !is_blocked && host.module_state(name.as_bytes()) == ModuleState::Live;
+        let came = |name: &&Text| !is_blocked && host.is_live(name.as_bytes());
         let absent = closure.modules.iter().filter(|module| module.state == ModuleState::Absent);
         let loaded = absent.map(|module| &module.name).filter(came).cloned().collect();
         Record {
@@ -158,13 +151,13 @@ impl Case {
             requester: requester.clone(),
             verdict,
             modules: closure.modules,
-            sysctl: if is_sized { done.settings.clone() } else { Vec::new() },
+            sysctl: self.settings,
             failures,
             outcome: Some(Outcome {
-                status: if is_blocked { 1 } else { done.status },
+                status: if is_blocked { 1 } else { status },
                 duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
                 loaded,
-                sysctl: if is_sized { done.changes.clone() } else { Vec::new() },
+                sysctl: self.changes,
             }),
         }
     }
@@ -172,24 +165,29 @@ impl Case {
 
 /// Runs the delegate for all that was permitted, and where a rule says so, sets what belongs to it before we exit:
 /// until then the requester waits and the table is empty.
-fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &[Case]) -> Done {
+fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &mut [Case], requester: &Requester) -> Ran {
     let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
     let permitted = argv.iter().enumerate().filter(|(at, _)| !blocked.contains(at)).map(|(_, argument)| *argument);
     let permitted: Vec<&[u8]> = permitted.collect();
-    let to_size: Vec<&Judgement> = cases
-        .iter()
-        .map(|case| &case.judgement)
-        .filter(|judgement| judgement.verdict.carried_out == Action::AllowSysctl)
-        .collect();
-    let sizing = (!to_size.is_empty())
-        .then(|| conntrack::Sizing::prepare(host, judge.policy(), judge.config(), to_size.iter().map(|j| &j.closure)));
+    let wanted = Wanted::new(judge.policy(), judge.config());
+    let mut to_set = Vec::new();
+    for case in cases.iter_mut().filter(|case| case.judgement.verdict.carried_out == Action::AllowSysctl) {
+        case.settings = conntrack::plan(host, &wanted, &case.judgement.closure, judge.kernel());
+        let before = conntrack::before(host, &wanted, &case.judgement.closure);
+        case.judgement.failures.extend_from_slice(before.failures());
+        to_set.push((case, before));
+    }
 
     lifeboat::stop_clock();
-    let ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).run(host);
+    let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).run(host);
     lifeboat::run_clock();
-    let status = if blocked.is_empty() { ran.status } else { ran.status.max(1) };
-    lifeboat::set_status(status);
+    if !blocked.is_empty() {
+        ran.status = ran.status.max(1);
+    }
+    lifeboat::set_status(ran.status);
 
-    let (settings, changes) = sizing.map(|sizing| sizing.carry_out(host)).unwrap_or_default();
-    Done { status, settings, changes, failures: ran.failures }
+    for (case, before) in to_set {
+        case.changes = conntrack::after(host, &wanted, &before, requester.task.pid);
+    }
+    ran
 }

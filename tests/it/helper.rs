@@ -12,7 +12,8 @@ use crate::index::write_indexes;
 const HELPER: &str = "/usr/sbin/modprobe-guard";
 /// Says on `/delegated` how it was called; the kernel's callers see its status.
 const DELEGATE: &str = "#!/bin/sh\necho \"$0 $*\" >> /delegated\nexit 7\n";
-const BLOCKING: &str = "version = 1\n[[rule]]\nid = \"no-b\"\nmodules = [\"b\"]\naction = \"block\"\nreason = \"because\"\n";
+const BLOCKING: &str =
+    "version = 1\n[[rule]]\nid = \"no-b\"\nmodules = [\"b\"]\naction = \"block\"\nreason = \"because\"\n";
 
 /// A root directory with the helper, a shell, and a module `a` that needs `b`.
 struct Root(tempfile::TempDir);
@@ -53,7 +54,12 @@ impl Root {
     }
 
     /// Runs `program` below this root.
-    fn run(&self, program: &str, arguments: &[&[u8]], prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Output {
+    fn run(
+        &self,
+        program: &str,
+        arguments: &[&[u8]],
+        prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static,
+    ) -> Output {
         use std::os::unix::ffi::OsStrExt;
         let mut command = Command::new("chroot");
         command.arg(self.0.path()).arg(program).args(arguments.iter().map(|bytes| std::ffi::OsStr::from_bytes(bytes)));

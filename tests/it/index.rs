@@ -27,7 +27,9 @@ impl Node {
         for (key, priority, value) in entries {
             match key[common.len()..].split_first() {
                 None => node.values.push((*priority, value.clone())),
-                Some((first, rest)) => groups.entry(*first).or_default().push((rest.to_vec(), *priority, value.clone())),
+                Some((first, rest)) => {
+                    groups.entry(*first).or_default().push((rest.to_vec(), *priority, value.clone()))
+                }
             }
         }
         node.children = groups.into_iter().map(|(first, group)| (first, Node::build(&group))).collect();

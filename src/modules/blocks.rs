@@ -1,0 +1,212 @@
+//! Reading a file in blocks, bounds-checked, while it may change or shrink.
+#![forbid(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+
+use crate::text::Text;
+
+/// Reading at an offset, as pread(2) does. No memory map: one whose file is cut short kills the process.
+pub trait ReadAt {
+    /// Fills as much of `buffer` as there is from byte `offset`; 0 at and behind the end.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for Vec<u8> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|offset| self.get(offset..)).unwrap_or_default();
+        let both = buffer.iter_mut().zip(rest);
+        Ok(both.map(|(to, from)| *to = *from).count())
+    }
+}
+
+/// What is wrong with an index file.
+#[derive(Debug)]
+pub enum Damage {
+    /// read(2) failed.
+    Read(io::Error),
+    /// It ends where an entry goes on.
+    Ends {
+        /// Offset of the byte that is not there.
+        at: u64,
+    },
+    /// It begins with no index header.
+    NoIndex,
+    /// Its format has another major version than 2.
+    Version(u32),
+    /// What stands there is no entry.
+    Entry {
+        /// Offset of the entry.
+        at: u64,
+    },
+    /// A value makes no sense.
+    Value(Vec<u8>),
+    /// A search in it does not end: its nodes lead in a circle.
+    Endless,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Read(error) => write!(f, "cannot be read: {error}"),
+            Damage::Ends { at } => write!(f, "is cut short: ends at or before byte {at}, in the middle of an entry"),
+            Damage::NoIndex => write!(f, "is no module index: begins with other bytes"),
+            Damage::Version(version) => write!(f, "has index format {}, not 2", version >> 16),
+            Damage::Entry { at } => write!(f, "is damaged: no valid entry at byte {at}"),
+            Damage::Value(value) => write!(f, "is damaged: holds \"{}\"", Text::from(value.as_slice())),
+            Damage::Endless => write!(f, "is damaged: its entries lead in a circle"),
+        }
+    }
+}
+
+/// Bytes a block; a page.
+const BLOCK: usize = 4096;
+/// Blocks that are kept, by their number modulo this: 128 KiB.
+const KEPT: usize = 32;
+
+/// A file, of which the blocks read last are kept.
+pub struct Blocks {
+    file: Box<dyn ReadAt>,
+    kept: RefCell<Vec<Option<Block>>>,
+}
+
+struct Block {
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+impl Blocks {
+    /// Reads nothing yet.
+    pub fn new(file: Box<dyn ReadAt>) -> Blocks {
+        Blocks { file, kept: RefCell::default() }
+    }
+
+    /// The byte at `offset`.
+    fn byte(&self, offset: u64) -> Result<u8, Damage> {
+        let number = offset / BLOCK as u64;
+        let within = (offset % BLOCK as u64) as usize;
+        let mut kept = self.kept.borrow_mut();
+        if kept.is_empty() {
+            kept.resize_with(KEPT, || None);
+        }
+        let slot = kept.get_mut((number % KEPT as u64) as usize).ok_or(Damage::Ends { at: offset })?;
+        let block = match slot {
+            Some(block) if block.number == number => block,
+            slot => slot.insert(self.read(number)?),
+        };
+        block.bytes.get(within).copied().ok_or(Damage::Ends { at: offset })
+    }
+
+    fn read(&self, number: u64) -> Result<Block, Damage> {
+        let mut bytes = vec![0; BLOCK];
+        let mut filled = 0;
+        while let Some(buffer) = bytes.get_mut(filled..).filter(|buffer| !buffer.is_empty()) {
+            match self.file.read_at(buffer, number * BLOCK as u64 + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled = filled.saturating_add(count).min(BLOCK),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Damage::Read(error)),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(Block { number, bytes })
+    }
+}
+
+/// A place in a file from which on is read.
+pub struct Cursor<'a> {
+    blocks: &'a Blocks,
+    /// Offset of the next byte.
+    pub at: u64,
+    /// Bytes that this search may still read; shared by all its cursors.
+    left: &'a Cell<u32>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Reads `blocks` from byte `at` on, at most `left` bytes.
+    pub fn new(blocks: &'a Blocks, at: u64, left: &'a Cell<u32>) -> Cursor<'a> {
+        Cursor { blocks, at, left }
+    }
+
+    /// The next byte.
+    pub fn byte(&mut self) -> Result<u8, Damage> {
+        self.left.set(self.left.get().checked_sub(1).ok_or(Damage::Endless)?);
+        let byte = self.blocks.byte(self.at)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    /// The next four bytes as a number, most significant first.
+    pub fn number(&mut self) -> Result<u32, Damage> {
+        Ok(u32::from_be_bytes([self.byte()?, self.byte()?, self.byte()?, self.byte()?]))
+    }
+
+    /// The bytes up to the next NUL, which is passed as well.
+    pub fn text(&mut self) -> Result<Vec<u8>, Damage> {
+        let mut text = Vec::new();
+        loop {
+            match self.byte()? {
+                0 => return Ok(text),
+                byte => text.push(byte),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives two bytes at a time, is interrupted before each, and fails behind the limit.
+    struct Slow(Vec<u8>, Cell<bool>);
+
+    impl ReadAt for Slow {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            if self.1.replace(!self.1.get()) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if offset >= BLOCK as u64 {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            let length = buffer.len().min(2);
+            self.0.read_at(&mut buffer[..length], offset)
+        }
+    }
+
+    #[test]
+    fn reads_across_blocks_and_tells_where_it_ends() {
+        let mut bytes = vec![b'x'; BLOCK * (KEPT + 2)];
+        bytes[BLOCK - 2..BLOCK + 2].copy_from_slice(&[0, 1, 2, 3]);
+        bytes[BLOCK + 2] = 0;
+        let length = bytes.len() as u64;
+        let (blocks, left) = (Blocks::new(Box::new(bytes)), Cell::new(u32::MAX));
+        assert_eq!(Cursor::new(&blocks, BLOCK as u64 - 2, &left).number().unwrap(), 0x010203);
+        assert_eq!(Cursor::new(&blocks, BLOCK as u64 - 3, &left).text().unwrap(), b"x");
+        assert_eq!(Cursor::new(&blocks, BLOCK as u64, &left).text().unwrap(), [2, 3]);
+        // The block that takes the place of another one gives its own bytes.
+        assert_eq!(Cursor::new(&blocks, (BLOCK * KEPT) as u64, &left).byte().unwrap(), b'x');
+        assert_eq!(Cursor::new(&blocks, BLOCK as u64 - 1, &left).byte().unwrap(), 1);
+        for at in [length, u64::MAX] {
+            assert!(matches!(Cursor::new(&blocks, at, &left).byte(), Err(Damage::Ends { at: found }) if found == at));
+        }
+        assert!(matches!(Cursor::new(&blocks, length - 9, &left).text(), Err(Damage::Ends { at }) if at == length));
+    }
+
+    #[test]
+    fn short_and_interrupted_reads_go_on_and_errors_are_told() {
+        let blocks = Blocks::new(Box::new(Slow(b"abcdefg\0".to_vec(), Cell::new(true))));
+        let left = Cell::new(u32::MAX);
+        assert_eq!(Cursor::new(&blocks, 0, &left).text().unwrap(), b"abcdefg");
+        assert!(matches!(Cursor::new(&blocks, BLOCK as u64, &left).byte(), Err(Damage::Read(_))));
+    }
+
+    #[test]
+    fn a_search_may_not_read_for_ever() {
+        let (blocks, left) = (Blocks::new(Box::new(vec![b'x'; 100])), Cell::new(10));
+        assert!(matches!(Cursor::new(&blocks, 0, &left).text(), Err(Damage::Endless)));
+    }
+}

@@ -1,0 +1,267 @@
+//! What `modprobe.d` says: modprobe.d(5), read as kmod's libkmod-config.c reads it.
+#![forbid(unsafe_code)]
+
+use super::glob::glob_match;
+use super::kernel_line;
+use super::lines::{Words, is_space, logical_lines};
+use super::names::normalise;
+
+/// What the files of `modprobe.d`, `modules.softdep` and the kernel command line say together.
+#[derive(Debug, Default)]
+pub struct Config {
+    files: Vec<String>,
+    aliases: Vec<Entry>,
+    blacklist: Vec<Entry>,
+    installs: Vec<Entry>,
+    removes: Vec<Entry>,
+    options: Vec<Entry>,
+    softdeps: Vec<Softdep>,
+}
+
+/// A line that says something of a name.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The name or pattern that it is about, normalised.
+    pub key: Vec<u8>,
+    /// The rest: a module, a command, options; empty for `blacklist` and `remove`.
+    pub value: Vec<u8>,
+    place: Place,
+}
+
+/// Modules that are to be loaded before and after another one, if they can.
+#[derive(Debug)]
+pub(super) struct Softdep {
+    key: Vec<u8>,
+    /// Names to load first.
+    pub pre: Vec<Vec<u8>>,
+    /// Names to load afterwards.
+    pub post: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    File { file: usize, line: usize },
+    KernelCommandLine,
+}
+
+impl Config {
+    /// Reads `files`, each a path for messages and its bytes, in this order, then the kernel command line.
+    ///
+    /// As with kmod, a line that makes no sense is passed over.
+    pub fn parse<'a>(
+        files: impl IntoIterator<Item = (String, &'a [u8])>,
+        kernel_command_line: impl AsRef<[u8]>,
+    ) -> Config {
+        let mut config = Config::default();
+        for (path, bytes) in files {
+            let file = config.files.len();
+            config.files.push(path);
+            for (line, text) in logical_lines(bytes) {
+                config.take_line(&text, Place::File { file, line });
+            }
+        }
+        for parameter in kernel_line::parameters(kernel_command_line.as_ref()) {
+            config.take_parameter(parameter);
+        }
+        config
+    }
+
+    /// Notes one line; `None` if it makes no sense.
+    fn take_line(&mut self, line: &[u8], place: Place) -> Option<()> {
+        if line.starts_with(b"#") {
+            return None;
+        }
+        let mut words = Words(line);
+        let word = words.next()?;
+        let key = normalise(words.next()?)?.into_owned();
+        let entry = |value: Vec<u8>| Entry { key: key.clone(), value, place };
+        match word {
+            b"alias" => self.aliases.push(entry(normalise(words.next()?)?.into_owned())),
+            b"blacklist" => self.blacklist.push(entry(Vec::new())),
+            b"install" => self.installs.push(entry(words.rest()?.to_vec())),
+            b"remove" => {
+                words.rest()?;
+                self.removes.push(entry(Vec::new()));
+            }
+            b"options" => {
+                let spaced = words.rest()?.iter().map(|&byte| if byte == b'\t' { b' ' } else { byte });
+                self.options.push(entry(spaced.collect()));
+            }
+            b"softdep" => {
+                let (pre, post) = softdep_names(words.rest()?);
+                self.softdeps.push(Softdep { key, pre, post });
+            }
+            // A weakdep is never loaded by modprobe.
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn take_parameter(&mut self, parameter: kernel_line::Parameter) {
+        let place = Place::KernelCommandLine;
+        let kernel_line::Parameter { module, setting } = parameter;
+        if let (b"modprobe", Some(names)) = (module.as_slice(), setting.strip_prefix(b"blacklist=")) {
+            // kmod takes these names as they are: one with a dash never comes to bear.
+            let names = names.split(|&byte| byte == b',');
+            self.blacklist.extend(names.map(|name| Entry { key: name.to_vec(), value: Vec::new(), place }));
+        } else if let Some(key) = normalise(&module) {
+            self.options.push(Entry { key: key.into_owned(), value: setting, place });
+        }
+    }
+
+    /// `alias` lines whose pattern matches `name`, in order.
+    pub(super) fn aliases_of(&self, name: &[u8]) -> impl Iterator<Item = &Entry> {
+        self.aliases.iter().filter(move |entry| glob_match(&entry.key, name))
+    }
+
+    /// The first `install` line of exactly `name`.
+    pub(super) fn install_named(&self, name: &[u8]) -> Option<&Entry> {
+        self.installs.iter().find(|entry| entry.key == name)
+    }
+
+    /// The first `install` line whose pattern matches `module`.
+    pub(super) fn install_of(&self, module: &[u8]) -> Option<&Entry> {
+        self.installs.iter().find(|entry| glob_match(&entry.key, module))
+    }
+
+    /// The first `remove` line of exactly `name`.
+    pub(super) fn remove_named(&self, name: &[u8]) -> Option<&Entry> {
+        self.removes.iter().find(|entry| entry.key == name)
+    }
+
+    /// The first `softdep` line whose pattern matches `module`, and its place among them; kmod looks at no other.
+    pub(super) fn softdep_of(&self, module: &[u8]) -> Option<(usize, &Softdep)> {
+        self.softdeps.iter().enumerate().find(|(_, softdep)| glob_match(&softdep.key, module))
+    }
+
+    /// Where `module` is blacklisted first: `FILE:LINE`, or `kernel command line`. Binds aliases only.
+    pub fn blacklisted(&self, module: &[u8]) -> Option<String> {
+        self.blacklist.iter().find(|entry| entry.key == module).map(|entry| self.source(entry))
+    }
+
+    /// The options that `module` is loaded with, in order, each text with where it stands (see
+    /// [`Config::blacklisted`]). A text holds one `key=value` or several; of one key the last counts.
+    pub fn options_of(&self, module: &[u8]) -> impl Iterator<Item = (&[u8], String)> {
+        let entries = self.options.iter().filter(move |entry| entry.key == module);
+        entries.map(|entry| (entry.value.as_slice(), self.source(entry)))
+    }
+
+    /// Where a line stands: `FILE:LINE`, or `kernel command line`.
+    pub(super) fn source(&self, entry: &Entry) -> String {
+        match entry.place {
+            Place::KernelCommandLine => "kernel command line".to_owned(),
+            Place::File { file, line } => {
+                format!("{}:{line}", self.files.get(file).map(String::as_str).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The names after `pre:` and those after `post:`.
+fn softdep_names(text: &[u8]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let mut words = text.split(is_space).filter(|word| !word.is_empty());
+    // kmod takes a single blank in front for a part of the first word (two in the file, of which one is gone by now);
+    // so it is no `pre:` and counts for nothing.
+    if let [first, second, ..] = text
+        && is_space(first)
+        && !is_space(second)
+    {
+        words.next();
+    }
+    let (mut pre, mut post) = (Vec::new(), Vec::new());
+    let mut names = None;
+    for word in words {
+        match word {
+            b"pre:" => names = Some(&mut pre),
+            b"post:" => names = Some(&mut post),
+            word => {
+                if let Some(names) = &mut names {
+                    names.push(word.to_vec());
+                }
+            }
+        }
+    }
+    (pre, post)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse([("/etc/modprobe.d/a.conf".to_owned(), text.as_bytes())], "")
+    }
+
+    fn values<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<&'a str> {
+        entries.map(|entry| std::str::from_utf8(&entry.value).unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_taken_or_passed_over() {
+        let config = config(concat!(
+            "alias net-pf-* af-x extra words\n",
+            "\talias net-pf-10 ipv6\n",
+            "# alias net-pf-10 comment\n",
+            " # alias net-pf-10 comment\n",
+            "alias net-pf-10\n",
+            "alias net-pf-1] broken\n",
+            "aliases net-pf-10 unknown\n",
+            "alias net-pf-[0-9]0 nf-[a-b]\n",
+            "alias net-pf-10 \\\n  wrapped\\\n-name\n",
+            "alias net-pf-10 las\\t",
+        ));
+        assert_eq!(values(config.aliases_of(b"net_pf_10")), ["af_x", "ipv6", "nf_[a-b]", "wrapped_name", "last"]);
+        assert_eq!(values(config.aliases_of(b"net_pf_9")), ["af_x"]);
+    }
+
+    #[test]
+    fn commands_keep_their_text_and_the_first_counts() {
+        let config = config("install nf-* /bin/true  $CMDLINE_OPTS\ninstall nf_nat exit 1\ninstall x\ninstall y \n");
+        assert_eq!(config.install_named(b"nf_nat").unwrap().value, b"exit 1");
+        let pattern = config.install_of(b"nf_nat").unwrap();
+        assert_eq!(
+            (pattern.value.as_slice(), config.source(pattern)),
+            (&b"/bin/true  $CMDLINE_OPTS"[..], "/etc/modprobe.d/a.conf:1".to_owned())
+        );
+        assert!(config.install_of(b"x").is_none() && config.install_of(b"y").is_none());
+    }
+
+    #[test]
+    fn softdeps_have_two_lists() {
+        for (line, pre, post) in [
+            ("softdep x pre: a b post: c", &["a", "b"][..], &["c"][..]),
+            ("softdep x post: a pre: b\tc \r", &["b", "c"], &["a"]),
+            ("softdep x a b", &[], &[]),
+            ("softdep x pre:a post: b", &[], &["b"]),
+            ("softdep x  pre: a post: b", &[], &["b"]),
+            ("softdep x   pre: a  post:  b", &["a"], &["b"]),
+            ("softdep ? pre: a", &["a"], &[]),
+        ] {
+            let config = config(line);
+            let (_, softdep) = config.softdep_of(b"x").unwrap();
+            assert!(softdep.pre.iter().eq(pre.iter().map(|name| name.as_bytes())), "{line}");
+            assert!(softdep.post.iter().eq(post.iter().map(|name| name.as_bytes())), "{line}");
+        }
+        assert!(config("softdep x").softdep_of(b"x").is_none());
+    }
+
+    #[test]
+    fn sources_name_the_line_where_a_wrapped_one_begins() {
+        let text = "\n# c \\\nc\nblacklist \\\nnf-nat\noptions nf-conntrack a=1\tb=2\n";
+        let files = [("/a.conf".to_owned(), text.as_bytes()), ("/b.conf".to_owned(), &b"blacklist nf_nat\n"[..])];
+        let config = Config::parse(files, "modprobe.blacklist=pcspkr,nf-log nf-conntrack.hashsize=7 quiet");
+        for (module, source) in [
+            ("nf_nat", Some("/a.conf:4")),
+            ("pcspkr", Some("kernel command line")),
+            ("nf_log", None),
+            ("nf_conntrack", None),
+        ] {
+            assert_eq!(config.blacklisted(module.as_bytes()).as_deref(), source, "{module}");
+        }
+        let options: Vec<_> = config.options_of(b"nf_conntrack").collect();
+        assert_eq!(
+            options,
+            [(&b"a=1 b=2"[..], "/a.conf:6".to_owned()), (b"hashsize=7", "kernel command line".to_owned())]
+        );
+    }
+}
