@@ -13,6 +13,7 @@ use crate::model::{
     Action, Caller, Confidence, IndexHealth, ModuleState, NeededAs, Record, Request, Requester, Setting, Task,
     UserNamespace,
 };
+use crate::modules::normalise;
 use crate::policy::{self, Policy};
 use crate::text::Text;
 
@@ -153,7 +154,7 @@ fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting]) -> st
     for out_of in &closure.blacklisted {
         writeln!(out, "  leaves  {}: blacklisted, and asked for by an alias ({})", out_of.module, out_of.source)?;
     }
-    let label = if verdict.carried_out == Action::Block { "would load" } else { "loads" };
+    let label = if verdict.carried_out == Action::Block { "stops" } else { "loads" };
     for (at, module) in closure.modules.iter().enumerate() {
         let needed = match module.needed_as {
             NeededAs::Target => "target",
@@ -204,7 +205,7 @@ fn why(judgement: &Judgement) -> String {
     };
     let place = format!("rule \"{rule}\", {}", verdict.source);
     let Some(module) = &verdict.module else { return format!("{place}, matches the name asked for") };
-    if module == &request.name {
+    if normalise(request.name.as_bytes()).is_some_and(|name| *name == *module.as_bytes()) {
         return format!("{place}, matches {module}");
     }
     let needed_as = closure.modules.iter().find(|other| other.name == *module).map(|other| other.needed_as);

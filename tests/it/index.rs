@@ -92,8 +92,9 @@ pub fn write_indexes(directory: &Path) {
     };
     let aliases = |file: &str| {
         index(lines(file).iter().map(|line| {
-            let mut words = line.split_ascii_whitespace().skip(1).map(str::to_owned);
-            (words.next().unwrap(), words.next().unwrap())
+            let mut words = line.split_ascii_whitespace().skip(1);
+            // depmod writes keys as names are looked up; none of ours has a bracket, in which dashes stay.
+            (words.next().unwrap().replace('-', "_"), words.next().unwrap().to_owned())
         }))
     };
     let write = |file: &str, bytes: Vec<u8>| fs::write(directory.join(file), bytes).unwrap();
