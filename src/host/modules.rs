@@ -240,7 +240,10 @@ mod tests {
         root.write("sys/module/b/initstate", "live\n");
         root.write("sys/module/c/initstate", "coming\n");
         root.write("sys/module/d/parameters/x", "1\n");
-        assert_eq!(live(&["a", "b", "c", "d", "../module/b", "."]), [false, true, false, false, false, false]);
+        assert_eq!(
+            live(&["a", "b", "c", "d", "c/../b", "../module/b", "."]),
+            [false, true, false, false, false, false, false]
+        );
     }
 
     #[test]

@@ -182,13 +182,14 @@ mod tests {
         let mut bytes = vec![b'x'; BLOCK * (KEPT + 2)];
         bytes[BLOCK - 2..BLOCK + 2].copy_from_slice(&[0, 1, 2, 3]);
         bytes[BLOCK + 2] = 0;
+        bytes[BLOCK * KEPT] = b'y';
         let length = bytes.len() as u64;
         let (blocks, left) = (Blocks::new(Box::new(bytes)), Cell::new(u32::MAX));
         assert_eq!(Cursor::new(&blocks, BLOCK as u64 - 2, &left).number().unwrap(), 0x010203);
         assert_eq!(Cursor::new(&blocks, BLOCK as u64 - 3, &left).text().unwrap(), b"x");
         assert_eq!(Cursor::new(&blocks, BLOCK as u64, &left).text().unwrap(), [2, 3]);
         // The block that takes the place of another one gives its own bytes.
-        assert_eq!(Cursor::new(&blocks, (BLOCK * KEPT) as u64, &left).byte().unwrap(), b'x');
+        assert_eq!(Cursor::new(&blocks, (BLOCK * KEPT) as u64, &left).byte().unwrap(), b'y');
         assert_eq!(Cursor::new(&blocks, BLOCK as u64 - 1, &left).byte().unwrap(), 1);
         for at in [length, u64::MAX] {
             assert!(matches!(Cursor::new(&blocks, at, &left).byte(), Err(Damage::Ends { at: found }) if found == at));

@@ -98,6 +98,10 @@ fn a_dependency_of_a_soft_one_is_one_and_a_target_stays_one() {
             ("crc_fast".to_owned(), NeededAs::Target),
         ]
     );
+    // Both targets are soft dependencies of the first as well.
+    let circle = self::closure("softdep crc_fast pre: crypto-crc", "crypto-crc");
+    assert_eq!(names(&circle), ["crc", "crc_slow", "crc_fast"]);
+    assert_eq!(circle.modules[1].needed_as, NeededAs::Target);
     let soft = super::resolve(
         b"nf_defrag",
         Flags::default(),

@@ -68,9 +68,6 @@ impl Config {
 
     /// Notes one line; `None` if it makes no sense.
     fn take_line(&mut self, line: &[u8], place: Place) -> Option<()> {
-        if line.starts_with(b"#") {
-            return None;
-        }
         let mut words = Words(line);
         let word = words.next()?;
         let key = normalise(words.next()?)?.into_owned();
@@ -91,7 +88,7 @@ impl Config {
                 let (pre, post) = softdep_names(words.rest()?);
                 self.softdeps.push(Softdep { key, pre, post });
             }
-            // A weakdep is never loaded by modprobe.
+            // A comment, whose word begins with #; a weakdep, which modprobe never loads; anything else.
             _ => {}
         }
         Some(())

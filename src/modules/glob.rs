@@ -131,7 +131,7 @@ mod tests {
             (b"a*b*c", b"a1b2b3cd", false),
             (b"?", b"", false),
             (b"a?c", b"abc", true),
-            (b"[a-c]x", b"bx", true),
+            (b"[a-c]x", b"cx", true),
             (b"[a-c]x", b"dx", false),
             (b"[!a-c]x", b"dx", true),
             (b"[^a-c]x", b"ax", false),

@@ -296,12 +296,15 @@ mod tests {
             ("pci:v1d?", 9, "one"),
             ("*", 8, "all"),
             ("pci:v1d*", 9, "late"),
+            ("k*?c", 5, "earlier child"),
+            ("k*c", 5, "later child"),
         ]))
         .unwrap();
         assert_eq!(texts(&index, b"pci:v1d2"), ["few", "better", "exact", "any", "all", "one", "late"]);
         assert_eq!(texts(&index, b"pci:v1d9"), ["any", "all", "one", "late"]);
         assert_eq!(texts(&index, b"pci:v1"), ["all"]);
         assert_eq!(texts(&index, b""), ["all"]);
+        assert_eq!(texts(&index, b"kxc"), ["later child", "earlier child", "all"]);
     }
 
     #[test]

@@ -149,7 +149,13 @@ impl Asked<'_> {
             };
             push_once(&mut lines, line.trim_end().to_owned());
         }
-        let (theirs_bare, theirs): (Vec<_>, Vec<_>) = modprobe.iter().cloned().partition(|line| bare.contains(line));
+        // A module that is loaded by its command first and by itself later has its place where the command is.
+        let again = |line: &String| {
+            let module = line.strip_prefix("insmod ").and_then(|rest| rest.split(' ').next());
+            closure.commands.iter().any(|command| module.is_some_and(|module| command.module == *module))
+        };
+        let (theirs_bare, theirs): (Vec<_>, Vec<_>) =
+            modprobe.iter().filter(|line| !again(line)).cloned().partition(|line| bare.contains(line));
         closure.index == IndexHealth::Intact && lines == theirs && bare == theirs_bare
     }
 
