@@ -1,0 +1,93 @@
+# shellcheck shell=sh
+# What scenarios share. A scenario names its checks in a line `# checks: NAME...`, calls `check` once for each, and ends
+# with `finish`.
+
+count=0
+
+# check NAME COMMAND...: one line of result.
+check() {
+	name=$1
+	shift
+	count=$((count + 1))
+	if output=$("$@" 2>&1); then
+		echo "RESULT $name ok"
+	else
+		echo "RESULT $name failed: $* gave status $?: $(echo "$output" | tail -n 5 | tr '\n' '|')"
+	fi
+}
+
+finish() {
+	[ ! -s /run/said ] || cat /run/said
+	echo "DONE $count"
+}
+
+is_loaded() {
+	grep -q "^$1 " /proc/modules
+}
+
+not() {
+	! "$@"
+}
+
+equal() {
+	[ "$1" = "$2" ] || {
+		echo "found $1, expected $2"
+		return 1
+	}
+}
+
+contains() {
+	case $1 in *"$2"*) return 0 ;; esac
+	echo "no '$2' in: $1"
+	return 1
+}
+
+# policy: standard input becomes the policy in force.
+policy() {
+	mkdir -p /etc/modprobe-guard
+	cat >/etc/modprobe-guard/policy.toml
+	guard apply >/dev/null
+}
+
+# profile NAME: that profile becomes the policy in force.
+profile() {
+	policy <"/usr/lib/modprobe-guard/profiles/$1.toml"
+}
+
+# last_record [TEXT]: the last record, or the last that has TEXT in it.
+last_record() {
+	guard log --json | grep -F -- "${1:-}" | tail -n 1
+}
+
+max() {
+	cat /proc/sys/net/netfilter/nf_conntrack_max
+}
+
+# Two network namespaces with this one, which routes, between them: 10.0.1.2 asks 10.0.2.2.
+router() {
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	for side in 1 2; do
+		ip netns add side$side
+		ip link add veth$side type veth peer name eth0 netns side$side
+		ip addr add 10.0.$side.1/24 dev veth$side
+		ip link set veth$side up
+		ip -n side$side addr add 10.0.$side.2/24 dev eth0
+		ip -n side$side link set eth0 up
+		ip -n side$side link set lo up
+		ip -n side$side route add default via 10.0.$side.1
+	done
+}
+
+# flood_router COUNT: that many established connections through the router; prints `established N of COUNT`.
+flood_router() {
+	ulimit -n 200000
+	ip netns exec side2 flood serve 4 >/run/serve &
+	until grep -q listening /run/serve; do sleep 0.1; done
+	ip netns exec side1 flood connect 10.0.2.2 4 "$1" >/run/connect 2>&1 &
+	until grep -q established /run/connect; do sleep 0.2; done
+	grep established /run/connect
+}
+
+table_full() {
+	dmesg | grep -q 'nf_conntrack: table full, dropping packet'
+}
