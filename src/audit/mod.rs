@@ -5,7 +5,9 @@
 //! nobody waits for, [`read`] finds every entry wherever it is at the moment.
 
 pub mod entry;
+mod found;
 pub mod line;
+mod log;
 mod mark;
 pub mod read;
 pub mod spool;

@@ -1,24 +1,13 @@
 //! Reading the record: every entry, wherever it is at the moment, oldest first.
-//!
-//! Nothing is locked, so that a reader who stops half-way (a pager) holds up nobody. Instead every file is opened, and
-//! the names are looked at again afterwards: if a flush or a rotation has moved any of them, all are opened anew.
-//! What is open then stays what it is: files are only ever appended to, and the log is read as far as it went.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-
 use crate::audit::entry::{Entry, Thinned};
-use crate::audit::mark::Mark;
-use crate::audit::spool::{SPOOL, is_same};
-use crate::audit::store::{FLUSH, FLUSHING, LOGS};
+use crate::audit::found::{Found, if_there};
 use crate::audit::table;
-use crate::host::{Directory, Host, LOG_DIR, RUN};
+use crate::host::{Host, LOG_DIR, RUN};
 use crate::text::Text;
 
 /// A longer line is none of ours, and is taken apart.
@@ -53,9 +42,10 @@ pub fn of_host(host: &Host) -> io::Result<Entries> {
     for _ in 0..TRIES {
         // The counts first: one that comes out meanwhile is met again in the spool, and known.
         let pending = run.as_ref().map_or(Ok(None), |run| if_there(table::pending(run)))?.unwrap_or_default();
-        let opened = Opened::open(run.as_ref(), logs.as_ref())?;
-        let is_current = opened.is_current()?;
-        source = opened.into_source(pending)?;
+        let found = Found::open(run.as_ref(), logs.as_ref())?;
+        let is_current = found.is_current()?;
+        let files = found.into_parts()?.into_iter().map(|(file, is_live)| Lines::new(Box::new(file), is_live));
+        source = Source { files: files.collect(), pending: pending.into(), ..Source::default() };
         if is_current {
             break;
         }
@@ -67,104 +57,6 @@ pub fn of_host(host: &Host) -> io::Result<Entries> {
 pub fn of_readers(readers: impl IntoIterator<Item = Box<dyn Read>>) -> Entries {
     let source = |reader| Source { files: VecDeque::from([Lines::new(reader, false)]), ..Source::default() };
     Entries::new(readers.into_iter().map(source).collect())
-}
-
-fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The files of a host as they were found.
-struct Opened<'a> {
-    /// In the order of the lines in them, oldest first.
-    files: VecDeque<Named<'a>>,
-    run: Option<&'a Directory>,
-    mark: Option<Mark>,
-}
-
-/// A file, or none, and the name that this is about.
-struct Named<'a> {
-    directory: &'a Directory,
-    name: &'static str,
-    /// Whether helpers may be writing to it.
-    is_live: bool,
-    /// With its length.
-    file: Option<(File, u64)>,
-}
-
-impl<'a> Opened<'a> {
-    fn open(run: Option<&'a Directory>, logs: Option<&'a Directory>) -> io::Result<Opened<'a>> {
-        let mut files = VecDeque::new();
-        // What a flush changes first is looked at first, and again last.
-        for name in [FLUSHING, SPOOL] {
-            files.extend(run.map(|run| Named::open(run, name, true)).transpose()?);
-        }
-        let mark = mark(run)?;
-        for name in LOGS {
-            if let Some(logs) = logs {
-                files.push_front(Named::open(logs, name, false)?);
-            }
-        }
-        Ok(Opened { files, run, mark })
-    }
-
-    /// The mark, if the log is to be read no further: what lies behind it is in the file being flushed as well.
-    fn end_of_log(&self) -> Option<Mark> {
-        self.mark.filter(|_| self.files.iter().any(|named| named.name == FLUSHING && named.file.is_some()))
-    }
-
-    fn is_current(&self) -> io::Result<bool> {
-        for named in &self.files {
-            let may_grow = named.is_live || self.end_of_log().is_some();
-            let is_current = match (&named.file, named.directory.stat(named.name)?) {
-                (Some((file, length)), Some(stat)) => {
-                    is_same(file, &stat)? && (may_grow || file.metadata()?.size() == *length)
-                }
-                (None, None) => true,
-                _ => false,
-            };
-            if !is_current {
-                return Ok(false);
-            }
-        }
-        Ok(mark(self.run)? == self.mark)
-    }
-
-    fn into_source(self, pending: Vec<Thinned>) -> io::Result<Source> {
-        let end = self.end_of_log();
-        let mut source = Source { pending: pending.into(), ..Source::default() };
-        for named in self.files {
-            let is_live = named.is_live;
-            let Some((file, length)) = named.file else { continue };
-            let inode = file.metadata()?.ino();
-            let length = match end {
-                _ if is_live => u64::MAX,
-                Some(mark) if mark.inode == inode => mark.length.min(length),
-                _ => length,
-            };
-            source.files.push_back(Lines::new(Box::new(file.take(length)), is_live));
-        }
-        Ok(source)
-    }
-}
-
-impl<'a> Named<'a> {
-    fn open(directory: &'a Directory, name: &'static str, is_live: bool) -> io::Result<Named<'a>> {
-        let file = if_there(directory.open(name, OFlag::O_RDONLY, Mode::empty()))?;
-        let metadata = file.as_ref().map(File::metadata).transpose()?;
-        if metadata.as_ref().is_some_and(|metadata| !metadata.is_file()) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name}: is no regular file")));
-        }
-        Ok(Named { directory, name, is_live, file: file.zip(metadata.map(|metadata| metadata.size())) })
-    }
-}
-
-fn mark(run: Option<&Directory>) -> io::Result<Option<Mark>> {
-    let file = run.map_or(Ok(None), |run| if_there(run.open(FLUSH, OFlag::O_RDONLY, Mode::empty())))?;
-    Ok(file.as_ref().and_then(Mark::read))
 }
 
 /// The lines of one file.
@@ -302,7 +194,8 @@ impl Iterator for Entries {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
+    use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;
 
     use super::*;

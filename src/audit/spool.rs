@@ -48,16 +48,22 @@ pub fn append(directory: &Directory, line: &[u8]) -> io::Result<()> {
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Locked now; but is it still the spool?
-        let result = match directory.stat(SPOOL)? {
-            Some(stat) if is_same(&file, &stat)? => add(&mut file, line),
-            _ => continue,
-        };
+        let added = add_if_current(directory, &mut file, line);
         // Closing would do, unless a child has the file open as well.
         let _ = file.unlock();
-        return result;
+        if added? {
+            return Ok(());
+        }
     }
     Err(io::ErrorKind::WouldBlock.into())
+}
+
+/// Adds to the locked `file`; says no if it is not the spool any more.
+fn add_if_current(directory: &Directory, file: &mut File, line: &[u8]) -> io::Result<bool> {
+    match directory.stat(SPOOL)? {
+        Some(stat) if is_same(file, &stat)? => add(file, line).map(|()| true),
+        _ => Ok(false),
+    }
 }
 
 fn add(file: &mut File, line: &[u8]) -> io::Result<()> {
@@ -171,6 +177,21 @@ mod tests {
         assert_eq!(append(&directory, b"two\n").unwrap_err().kind(), io::ErrorKind::WouldBlock);
         directory.rename(SPOOL, "away").unwrap();
         append(&directory, b"three\n").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_under_us_gets_nothing() {
+        let (root, _, directory) = machine();
+        append(&directory, b"one\n").unwrap();
+        let path = root.path().join("run/modprobe-guard/audit.jsonl");
+        let mut file = File::options().read(true).append(true).open(&path).unwrap();
+        assert!(add_if_current(&directory, &mut file, b"two\n").unwrap());
+        directory.rename(SPOOL, "away").unwrap();
+        assert!(!add_if_current(&directory, &mut file, b"three\n").unwrap());
+        append(&directory, b"four\n").unwrap();
+        assert!(!add_if_current(&directory, &mut file, b"five\n").unwrap());
+        assert_eq!(fs::read_to_string(path.with_file_name("away")).unwrap(), "one\ntwo\n");
+        assert_eq!(fs::read_to_string(path).unwrap(), "four\n");
     }
 
     #[test]

@@ -15,17 +15,18 @@
 //!
 //! A log that somebody else has renamed in the meantime is found by its inode, if it kept one of the usual names.
 
-use std::fs::{File, Permissions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use crate::audit::line;
+use crate::audit::log::{self, LOGS};
 use crate::audit::mark::Mark;
-use crate::audit::spool::{self, FILE_MODE, SPOOL};
+use crate::audit::spool::{self, SPOOL};
 use crate::audit::syslog;
 use crate::audit::table::{self, Table};
 use crate::host::{Directory, Host, LOG_DIR, RUN, child};
@@ -34,11 +35,6 @@ use crate::host::{Directory, Host, LOG_DIR, RUN, child};
 pub const FLUSHING: &str = "audit.jsonl.flushing";
 /// The lock and the mark, below [`RUN`].
 pub const FLUSH: &str = "flush";
-const LOG: &str = "audit.jsonl";
-/// The log and what it was before, newest first, below [`LOG_DIR`].
-pub const LOGS: [&str; 4] = [LOG, "audit.jsonl.1", "audit.jsonl.2", "audit.jsonl.3"];
-/// A log that would be longer is rotated.
-const LOG_LIMIT: u64 = 32 << 20;
 /// A spool of this size is flushed at once,
 const ENOUGH: u64 = 64 << 10;
 /// but not again before this long after the last try: where the disk is full, every request would try.
@@ -139,15 +135,15 @@ fn move_over(run: &Directory, logs: &Directory, lock: &File) -> io::Result<usize
     spool::lock_alone(&from, PATIENCE)?;
     let size = from.metadata()?.size();
     let moved = loop {
-        let mut log = open_log(logs, size)?;
-        let length = log.metadata()?.size();
-        Mark::of(&log)?.write(lock)?;
-        match append(&from, &mut log) {
+        let mut file = log::open(logs, size)?;
+        let length = file.metadata()?.size();
+        Mark::of(&file)?.write(lock)?;
+        match log::append(&from, &mut file) {
             // Somebody else rotated, packed and removed the log under our hands.
-            Ok(_) if log.metadata()?.nlink() == 0 => {}
+            Ok(_) if file.metadata()?.nlink() == 0 => {}
             Ok(moved) => break moved,
             Err(error) => {
-                if log.set_len(length).is_ok() {
+                if file.set_len(length).is_ok() {
                     Mark::clear(lock)?;
                 }
                 return Err(error);
@@ -159,62 +155,10 @@ fn move_over(run: &Directory, logs: &Directory, lock: &File) -> io::Result<usize
     Ok(moved)
 }
 
-/// The log, rotated first if `more` bytes are too much for it.
-fn open_log(logs: &Directory, more: u64) -> io::Result<File> {
-    let size = logs.stat(LOG)?.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or_default());
-    if size > 0 && size.saturating_add(more) > LOG_LIMIT {
-        for (newer, older) in LOGS.iter().zip(LOGS.iter().skip(1)).rev() {
-            logs.rename(newer, older)?;
-        }
-    }
-    let log = logs.open(LOG, OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT, FILE_MODE)?;
-    if !log.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the log is no regular file"));
-    }
-    if log.metadata()?.size() == 0 {
-        // Whatever the umask of whoever made it.
-        log.set_permissions(Permissions::from_mode(FILE_MODE.bits()))?;
-        let _ = logs.sync();
-    }
-    Ok(log)
-}
-
-/// Appends every line of `from`. Returns their number.
-fn append(from: &File, log: &mut File) -> io::Result<usize> {
-    // What a power cut left of a line must not swallow the next one.
-    if spool::ends_in_the_middle(log)? {
-        log.write_all(b"\n")?;
-    }
-    let mut bytes = vec![0; 64 << 10];
-    let (mut offset, mut lines, mut last) = (0_u64, 0_usize, b'\n');
-    loop {
-        let count = match from.read_at(&mut bytes, offset) {
-            Ok(0) => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            result => result?,
-        };
-        let part = bytes.get(..count).unwrap_or_default();
-        log.write_all(part)?;
-        offset = offset.saturating_add(count as u64);
-        for &byte in part {
-            // Empty lines are no entries.
-            if byte == b'\n' && last != b'\n' {
-                lines = lines.saturating_add(1);
-            }
-            last = byte;
-        }
-    }
-    if last != b'\n' {
-        log.write_all(b"\n")?;
-        lines = lines.saturating_add(1);
-    }
-    log.sync_all()?;
-    Ok(lines)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::path::{Path, PathBuf};
 
     use super::*;
@@ -336,7 +280,11 @@ mod tests {
         writer.lock_shared().unwrap();
         let host = machine.host.clone();
         let flusher = std::thread::spawn(move || flush(&host));
-        while !machine.run(FLUSHING).exists() && !flusher.is_finished() {
+        // It takes away the spool and waits: for longer than it would need to end, if it did not.
+        let began = std::time::Instant::now();
+        while !flusher.is_finished()
+            && (!machine.run(FLUSHING).exists() || began.elapsed() < Duration::from_millis(100))
+        {
             std::thread::yield_now();
         }
         writer.write_all(b"late\n").unwrap();
@@ -413,31 +361,6 @@ mod tests {
         fn drop(&mut self) {
             let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
         }
-    }
-
-    #[test]
-    fn a_long_log_is_rotated() {
-        let machine = Machine::new();
-        flush(&machine.host).unwrap();
-        for round in 0..6 {
-            machine.add(&format!("{round}\n"));
-            flush(&machine.host).unwrap();
-            // Grows without taking space.
-            File::options().write(true).open(&machine.log).unwrap().set_len(LOG_LIMIT).unwrap();
-        }
-        let first = |name: &str| fs::read(machine.log.with_file_name(name)).unwrap()[0];
-        assert_eq!(LOGS.map(first), *b"5432");
-        assert_eq!(fs::read_dir(machine.log.parent().unwrap()).unwrap().count(), LOGS.len());
-    }
-
-    #[test]
-    fn what_a_power_cut_left_does_not_swallow_a_line() {
-        let machine = Machine::new();
-        flush(&machine.host).unwrap();
-        fs::write(&machine.log, "cut of").unwrap();
-        machine.add("one\n");
-        flush(&machine.host).unwrap();
-        assert_eq!(text(&machine.log), "cut of\none\n");
     }
 
     #[test]
