@@ -36,33 +36,37 @@ pub use syslog::complain;
 const LOCK_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a disk in the place of `/run` may take.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
+/// What a child says at its end.
+const DONE: &[u8] = b"done";
 /// RFC 3339, UTC, microseconds.
 const TIME: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// Writes one record to every sink that takes it at once. Never fails: what a sink does not take is in the others.
 pub fn write(host: &Host, record: &Record) {
+    if is_run_in_memory(host) {
+        return write_now(host, record);
+    }
+    // A disk in the place of memory may be frozen: a child does the work.
+    let answer = child::ask(DISK_PATIENCE, |out| {
+        write_now(host, record);
+        let _ = out.write_all(DONE);
+    });
+    if !answer.is_ok_and(|answer| answer == DONE) {
+        syslog::tell(host, line::loudness(record), &line::of_record(record));
+    }
+}
+
+/// Memory answers at once.
+fn write_now(host: &Host, record: &Record) {
     // What was not kept is told, so that it is known somewhere.
-    let kept = keep_in_time(host, record).unwrap_or(Kept { to_tell: true, passed: None });
+    let kept = keep(host, record).unwrap_or(Kept { to_tell: true, passed: None });
     if let Some(thinned) = &kept.passed {
         syslog::tell(host, line::of_verdict(&thinned.verdict), &line::of_thinned(thinned));
     }
     if kept.to_tell {
         syslog::tell(host, line::loudness(record), &line::of_record(record));
     }
-}
-
-/// Memory answers at once. Where `/run` is on a disk, which may be frozen, a child does the work.
-fn keep_in_time(host: &Host, record: &Record) -> io::Result<Kept> {
-    if is_run_in_memory(host) {
-        return keep(host, record);
-    }
-    let answer = child::ask(DISK_PATIENCE, |out| {
-        if let Ok(answer) = keep(host, record).and_then(|kept| Ok(serde_json::to_vec(&kept)?)) {
-            let _ = out.write_all(&answer);
-        }
-    })?;
-    Ok(serde_json::from_slice(&answer)?)
 }
 
 fn keep(host: &Host, record: &Record) -> io::Result<Kept> {
