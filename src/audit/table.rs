@@ -19,8 +19,8 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::audit::entry::{self, Thinned};
 use crate::audit::spool;
@@ -41,7 +41,7 @@ const GROUPS: u64 = 32;
 pub struct Table(File);
 
 /// What became of a record.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Kept {
     /// Whether the other sinks are to hear of it: it was not thinned.
     pub to_tell: bool,

@@ -61,7 +61,7 @@ impl Wanted {
 
 fn hashsize((options, source): (&[u8], String)) -> Option<(u32, String)> {
     let words = std::str::from_utf8(options).ok()?.split_ascii_whitespace();
-    let number = words.filter_map(|word| word.strip_prefix("hashsize=")?.parse().ok()).last()?;
+    let number = words.rev().find_map(|word| word.strip_prefix("hashsize=")?.parse().ok())?;
     Some((number, source))
 }
 

@@ -152,8 +152,11 @@ impl Host {
     /// Whether the files say something else than what decides: what has changed, or why they can't be put in force.
     pub fn policy_behind(&self, in_force: &InForce) -> Option<String> {
         match self.policy_sources() {
-            Ok(sources) => applied::behind(&in_force.sources, &sources),
-            Err(findings) => findings.first().map(ToString::to_string),
+            Ok(sources) => applied::behind(&in_force.sources, &sources).map(|behind| match parse(&sources) {
+                Ok(_) => behind,
+                Err(findings) => format!("{behind}, and is unsound: {}", first_of(&findings)),
+            }),
+            Err(findings) => Some(first_of(&findings)),
         }
     }
 
@@ -256,14 +259,18 @@ fn not_applied(shown: &str) -> String {
 }
 
 fn built_in(refused: String, findings: &[Finding]) -> InForce {
-    let more = findings.len().saturating_sub(1);
-    let first = findings.first().map(Finding::to_string).unwrap_or_default();
-    let others = if more == 0 { String::new() } else { format!(" (and {more} more, see `guard check`)") };
-    let failures = vec![refused, format!("{first}{others}; the built-in default decides")];
+    let failures = vec![refused, format!("{}; the built-in default decides", first_of(findings))];
     let source = Source::built_in();
     // That it is sound is what a test is for.
     let policy = parse(std::slice::from_ref(&source)).unwrap_or_default();
     InForce { policy, sources: vec![Digest::of(&source)], origin: Origin::BuiltIn, failures }
+}
+
+/// The first finding, and how many more there are.
+fn first_of(findings: &[Finding]) -> String {
+    let more = findings.len().saturating_sub(1);
+    let first = findings.first().map(Finding::to_string).unwrap_or_default();
+    if more == 0 { first } else { format!("{first} (and {more} more, see `guard check`)") }
 }
 
 fn unreadable(error: io::Error) -> Refusal {

@@ -51,7 +51,7 @@ fn strictest<'a>(policy: &'a Policy, request: &'a Request, closure: &'a Closure,
         });
     }
     let mut judged = false;
-    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent);
+    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent && !is_served(closure));
     let modules = modules.map(|module| (&module.name, module.needed_as == NeededAs::Target));
     let commands = closure.commands.iter().filter(|command| is_bare(command, &closure.modules));
     let words = modules.chain(commands.map(|command| (&command.module, true))).filter_map(|(name, is_target)| {
@@ -67,6 +67,13 @@ fn strictest<'a>(policy: &'a Policy, request: &'a Request, closure: &'a Closure,
     }
     // Nothing would be loaded: only rules about the name alone have something to say.
     policy.first_match(None, request, blocks).unwrap_or(Word::ALLOW)
+}
+
+/// Whether all that was asked for is there already: modprobe then looks no further, not even for soft dependencies
+/// (`kmod_module_probe_insert_module`).
+fn is_served(closure: &Closure) -> bool {
+    let mut targets = closure.modules.iter().filter(|module| module.needed_as == NeededAs::Target).peekable();
+    targets.peek().is_some() && closure.commands.is_empty() && targets.all(|module| module.state != ModuleState::Absent)
 }
 
 /// Why nothing can be said of what the name stands for, if that is so.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::host::Host;
-use crate::model::{Confidence, Task};
-use crate::requester::{Parent, task};
+use crate::model::Confidence;
+use crate::requester::{Found, Parent, task};
 
 /// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
 /// for from a kworker (kernel/umh.c).
@@ -13,35 +13,27 @@ const KTHREADD: i32 = 2;
 const MAX_CANDIDATES: usize = 50;
 
 /// All tasks seen waiting, youngest number first, for at most `patience`.
-pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> (Confidence, Vec<Task>) {
+pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> Found {
     if parent.pid == KTHREADD {
         // Whoever waits now waits for something else.
-        return (Confidence::Unknown, Vec::new());
+        return Found::nobody();
     }
     let deadline = Instant::now() + patience;
-    let mut found = Vec::new();
+    let mut tasks = Vec::new();
     let mut complete = true;
     for pid in task::processes(host) {
-        if Instant::now() >= deadline || found.len() >= MAX_CANDIDATES {
+        if Instant::now() >= deadline || tasks.len() >= MAX_CANDIDATES {
             complete = false;
             break;
         }
-        found.extend(waiting_threads(host, pid, parent).into_iter().map(|tid| (pid, tid)));
+        tasks.extend(waiting_threads(host, pid, parent).into_iter().map(|tid| (pid, tid)));
     }
-    let tasks: Vec<Task> = found
-        .into_iter()
-        .filter_map(|(pid, tid)| {
-            let task = task::describe(host, pid, tid)?;
-            // Still there and still waiting: what was described is what was found, not a successor of its number.
-            waits(host, &format!("{pid}/task/{tid}")).then_some(task)
-        })
-        .collect();
     let confidence = match tasks.len() {
         0 => Confidence::Unknown,
         1 if complete => Confidence::Likely,
         _ => Confidence::Ambiguous,
     };
-    (confidence, tasks)
+    Found { confidence, tasks }
 }
 
 fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<i32> {
@@ -61,7 +53,7 @@ fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<i32> {
 
 /// Whether the task's kernel stack stands in a module request. Where stacks can't be read, `wchan` tells half of it on
 /// 6.1 and later: that the task waits for some helper of user space.
-fn waits(host: &Host, task: &str) -> bool {
+pub(super) fn waits(host: &Host, task: &str) -> bool {
     match host.read(format!("/proc/{task}/stack"), 16384) {
         Ok(stack) if !stack.is_empty() => {
             let has = |function: &[u8]| stack.windows(function.len()).any(|window| window == function);

@@ -56,8 +56,10 @@ impl Parent {
 /// What the child tells, one after the other.
 #[derive(Serialize, Deserialize)]
 enum Finding {
-    /// Everything but command lines.
+    /// Who they are; all else may still come.
     Tasks(Confidence, Vec<Task>),
+    /// Everything but the command line of the task at that place.
+    Described(usize, Box<Task>),
     /// The command line of the task at that place.
     CommandLine(usize, Vec<Text>),
 }
@@ -67,13 +69,19 @@ enum Finding {
 /// Never takes longer than about 50 ms. What could not be found out is absent.
 pub fn identify(host: &Host, caller: Caller, parent: Parent, with_command_lines: bool) -> Requester {
     let answer = child::ask(PATIENCE, |out| {
-        let (confidence, tasks) = search(host, caller, parent);
-        tell(out, &Finding::Tasks(confidence, tasks.clone()));
-        if with_command_lines {
-            for (at, pid) in tasks.iter().enumerate().filter_map(|(at, task)| Some((at, task.pid?))) {
-                if let Some(line) = task::command_line(host, pid) {
-                    tell(out, &Finding::CommandLine(at, line));
-                }
+        // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
+        // what may hang.
+        let Found { confidence, tasks } = search(host, caller, parent);
+        let known = tasks.iter().map(|&(pid, tid)| Task { pid: Some(pid), tid: Some(tid), ..Task::default() });
+        tell(out, &Finding::Tasks(confidence, known.collect()));
+        for (at, &(pid, tid)) in tasks.iter().enumerate() {
+            if let Some(task) = task::describe(host, pid, tid).filter(|_| still(host, caller, pid, tid)) {
+                tell(out, &Finding::Described(at, Box::new(task)));
+            }
+        }
+        for (at, &(pid, _)) in tasks.iter().enumerate().filter(|_| with_command_lines) {
+            if let Some(line) = task::command_line(host, pid) {
+                tell(out, &Finding::CommandLine(at, line));
             }
         }
     });
@@ -93,6 +101,11 @@ fn assemble(answer: &[u8]) -> Requester {
     for frame in answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0])) {
         match postcard::from_bytes_cobs(&mut frame.to_vec()) {
             Ok(Finding::Tasks(confidence, found)) => (requester.confidence, tasks) = (confidence, found),
+            Ok(Finding::Described(at, described)) => {
+                if let Some(task) = tasks.get_mut(at) {
+                    *task = *described;
+                }
+            }
             Ok(Finding::CommandLine(at, line)) => {
                 if let Some(task) = tasks.get_mut(at) {
                     task.cmdline = Some(line);
@@ -108,19 +121,39 @@ fn assemble(answer: &[u8]) -> Requester {
     requester
 }
 
-fn search(host: &Host, caller: Caller, parent: Parent) -> (Confidence, Vec<Task>) {
+/// Processes and threads that may have asked.
+struct Found {
+    confidence: Confidence,
+    tasks: Vec<(i32, i32)>,
+}
+
+impl Found {
+    fn nobody() -> Found {
+        Found { confidence: Confidence::Unknown, tasks: Vec::new() }
+    }
+}
+
+fn search(host: &Host, caller: Caller, parent: Parent) -> Found {
     match caller {
         Caller::Kernel => blocked::search(host, parent, SEARCH),
         Caller::Xtables | Caller::Modprobe | Caller::Hook => {
             // A parent that ended meanwhile leaves us to PID 1, or its number to somebody younger than we are.
-            let task = (parent.pid > 0).then(|| task::describe(host, parent.pid, parent.pid)).flatten();
-            let young = task::Stat::read(host, &parent.pid.to_string())
-                .is_none_or(|stat| parent.we_started.is_none_or(|ours| stat.started > ours));
-            match task {
-                Some(task) if !young && still_our_parent(host, parent.pid) => (Confidence::Exact, vec![task]),
-                _ => (Confidence::Unknown, Vec::new()),
+            let stat = (parent.pid > 0).then(|| task::Stat::read(host, &parent.pid.to_string())).flatten();
+            let is_older = stat.is_some_and(|stat| parent.we_started.is_none_or(|ours| stat.started <= ours));
+            if is_older && still_our_parent(host, parent.pid) {
+                Found { confidence: Confidence::Exact, tasks: vec![(parent.pid, parent.pid)] }
+            } else {
+                Found::nobody()
             }
         }
+    }
+}
+
+/// Whether what was described is what was found, not a successor of its number.
+fn still(host: &Host, caller: Caller, pid: i32, tid: i32) -> bool {
+    match caller {
+        Caller::Kernel => blocked::waits(host, &format!("{pid}/task/{tid}")),
+        Caller::Xtables | Caller::Modprobe | Caller::Hook => still_our_parent(host, pid),
     }
 }
 
@@ -150,13 +183,16 @@ mod tests {
     #[test]
     fn an_answer_cut_anywhere_is_what_came_before() {
         let mut answer = Vec::new();
-        let tasks = vec![Task { pid: Some(7), ..Task::default() }];
-        tell(&mut answer, &Finding::Tasks(Confidence::Likely, tasks));
+        let task = Task { pid: Some(7), ..Task::default() };
+        tell(&mut answer, &Finding::Tasks(Confidence::Likely, vec![task.clone()]));
         let first = answer.len();
+        tell(&mut answer, &Finding::Described(0, Box::new(Task { uid: Some(5), ..task })));
+        let second = answer.len();
         tell(&mut answer, &Finding::CommandLine(0, vec![Text::from("iptables")]));
         for length in 0..=answer.len() {
             let requester = assemble(&answer[..length]);
             assert_eq!(requester.confidence == Confidence::Likely, length >= first, "{length}");
+            assert_eq!(requester.task.uid.is_some(), length >= second, "{length}");
             assert_eq!(requester.task.cmdline.is_some(), length == answer.len(), "{length}");
         }
     }

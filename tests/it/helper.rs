@@ -177,14 +177,14 @@ fn a_policy_in_force_that_is_damaged_gives_way_to_the_files() {
 #[test]
 fn a_delegate_that_leads_back_ends_at_the_real_one() {
     let ours = fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap();
-    let link = |root: &Root| symlink(HELPER, root.path("/opt/delegate")).unwrap();
-    let copy = |root: &Root| root.program("/opt/delegate", &ours);
-    let missing = |_: &Root| {};
-    let ways: [(&str, &dyn Fn(&Root)); 3] = [("link", &link), ("copy", &copy), ("missing", &missing)];
-    for (way, make) in ways {
+    for way in ["link", "copy", "missing"] {
         let root = Root::new();
         fs::create_dir(root.path("/opt")).unwrap();
-        make(&root);
+        match way {
+            "link" => symlink(HELPER, root.path("/opt/delegate")).unwrap(),
+            "copy" => root.program("/opt/delegate", &ours),
+            _ => {}
+        }
         root.file("/etc/modprobe-guard/policy.toml", b"version = 1\n[defaults]\ndelegate = \"/opt/delegate\"\n");
         assert_eq!(root.request(b"a"), 7, "{way}");
         assert_eq!(root.delegated(), "/sbin/modprobe -q -- a\n", "{way}");

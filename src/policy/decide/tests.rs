@@ -210,3 +210,14 @@ fn an_allow_list_of_a_whole_kernel_is_cheap() {
     assert_eq!(allowed.action, Action::Allow);
     assert_eq!(decide(&policy, &request, &closure("module_6500!"), &Requester::unknown()).action, Action::Block);
 }
+
+#[test]
+fn what_was_asked_for_and_is_there_brings_nothing_else_in() {
+    for (modules, expected) in [
+        ("soft target!@live", "allow default ."),
+        ("soft target!@builtin", "allow default ."),
+        ("soft target!", "block a soft"),
+    ] {
+        assert_eq!(words("| a soft . block", "target", &closure(modules)), expected, "{modules}");
+    }
+}

@@ -4,6 +4,14 @@
 
 count=0
 
+# busybox's shell takes its own applets of these names, whatever PATH says.
+ip() { /usr/sbin/ip "$@"; }
+modprobe() { /sbin/modprobe "$@"; }
+rmmod() { /sbin/rmmod "$@"; }
+lsmod() { /sbin/lsmod "$@"; }
+setpriv() { /usr/bin/setpriv "$@"; }
+unshare() { /usr/bin/unshare "$@"; }
+
 # check NAME COMMAND...: one line of result.
 check() {
 	name=$1
@@ -17,7 +25,6 @@ check() {
 }
 
 finish() {
-	[ ! -s /run/said ] || cat /run/said
 	echo "DONE $count"
 }
 
@@ -82,10 +89,19 @@ router() {
 flood_router() {
 	ulimit -n 200000
 	ip netns exec side2 flood serve 4 >/run/serve &
-	until grep -q listening /run/serve; do sleep 0.1; done
+	waited_for listening /run/serve || return 1
 	ip netns exec side1 flood connect 10.0.2.2 4 "$1" >/run/connect 2>&1 &
-	until grep -q established /run/connect; do sleep 0.2; done
-	grep established /run/connect
+	waited_for established /run/connect && grep established /run/connect
+}
+
+# waited_for TEXT FILE: until FILE has TEXT in it, for at most a minute.
+waited_for() {
+	tries=0
+	until grep -q "$1" "$2"; do
+		sleep 0.1
+		tries=$((tries + 1))
+		[ $tries -lt 600 ] || return 1
+	done
 }
 
 table_full() {

@@ -1,0 +1,26 @@
+# A thousand names of every kind of byte, asked for by an unprivileged user: each is told of exactly once.
+# checks: armed all_answered told_of_each names_as_shown one_line_each nothing_foreign no_path_was_loaded kernel_log_clean
+. /lib.sh
+
+trace=/sys/kernel/tracing
+check armed guard enable
+ask alg hash warm-up >/dev/null
+mount -t tracefs tracefs $trace
+echo 1 >$trace/events/module/module_request/enable
+before=$(guard log --json | wc -l)
+setpriv --reuid 1000 --clear-groups hostile 340 7 >/run/shown
+echo 0 >$trace/events/module/module_request/enable
+# What the kernel counts: the two names of each, and on some kernels a third that is not hostile.
+asked=$(grep -c ': module_request: ' $trace/trace)
+check all_answered [ "$asked" -ge "$(wc -l </run/shown)" ]
+guard log --json | tail -n +$((before + 1)) >/run/log
+# Those beyond the first of a kind in a minute may be counted instead of written.
+written=$(grep -c '"requester"' /run/log)
+counted=$(sed -n 's/.*"thinned":\([0-9]*\).*/\1/p' /run/log | awk '{ sum += $1 } END { print sum + 0 }')
+check told_of_each equal "$((written + counted))" "$asked"
+check names_as_shown sh -c 'sed -n "s/.*\"name\":\"\(crypto-q[0-9]*\).*/\1/p" /run/log | sort -u | wc -l | grep -qE "[0-9][0-9]"'
+check one_line_each equal "$(grep -cv '^{"v":1,.*}$' /run/log)" 0
+check nothing_foreign equal "$(guard log 2>&1 | grep -c 'no records')" 0
+check no_path_was_loaded equal "$(lsmod | tail -n +2 | grep -cvE '^(af_alg|algif_hash|crypto|[a-z0-9_]*crc[a-z0-9_]*) ')" 0
+check kernel_log_clean equal "$(dmesg | grep 'modprobe-guard\[' | grep -cv ': verdict=[a-z-]* ')" 0
+finish
