@@ -211,8 +211,9 @@ fn read_of(file: &File, metadata: &Metadata, limit: usize) -> io::Result<Vec<u8>
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
     }
-    // Files of /proc and /sys say 0; what is longer than it says is read as far as the limit goes.
-    let expected = usize::try_from(metadata.size()).unwrap_or(usize::MAX).min(limit);
+    // Files of /proc and /sys say 0, or a page, and mostly have less: one read takes it, one more finds the end. What
+    // is longer than it says is read as far as the limit goes.
+    let expected = usize::try_from(metadata.size()).unwrap_or(usize::MAX).clamp(2047, 1 << 20).min(limit);
     let mut bytes = Vec::with_capacity(expected + 1);
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > limit {

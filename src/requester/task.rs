@@ -87,7 +87,7 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
 
 /// The command line of a process, bounded. May hang for as long as the process's memory is locked.
 pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(MAX_CMDLINE);
     let file = host.open(format!("/proc/{pid}/cmdline")).ok()?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_CMDLINE as u64), &mut bytes).ok()?;
     if bytes.last() == Some(&0) {

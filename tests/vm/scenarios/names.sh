@@ -1,5 +1,5 @@
 # A thousand names of every kind of byte, asked for by an unprivileged user: each is told of exactly once.
-# checks: armed all_answered told_of_each names_as_shown one_line_each nothing_foreign no_path_was_loaded kernel_log_clean
+# checks: armed all_answered told_of_each names_as_shown one_line_each nothing_foreign nothing_came_in kernel_log_clean
 . /lib.sh
 
 trace=/sys/kernel/tracing
@@ -8,6 +8,7 @@ ask alg hash warm-up >/dev/null
 mount -t tracefs tracefs $trace
 echo 1 >$trace/events/module/module_request/enable
 before=$(guard log --json | wc -l)
+modules=$(cut -d' ' -f1 /proc/modules)
 setpriv --reuid 1000 --clear-groups hostile 340 7 >/run/shown
 echo 0 >$trace/events/module/module_request/enable
 # What the kernel counts: the two names of each, and on some kernels a third that is not hostile.
@@ -21,6 +22,6 @@ check told_of_each equal "$((written + counted))" "$asked"
 check names_as_shown sh -c 'sed -n "s/.*\"name\":\"\(crypto-q[0-9]*\).*/\1/p" /run/log | sort -u | wc -l | grep -qE "[0-9][0-9]"'
 check one_line_each equal "$(grep -cv '^{"v":1,.*}$' /run/log)" 0
 check nothing_foreign equal "$(guard log 2>&1 | grep -c 'no records')" 0
-check no_path_was_loaded equal "$(lsmod | tail -n +2 | grep -cvE '^(af_alg|algif_hash|crypto|[a-z0-9_]*crc[a-z0-9_]*) ')" 0
+check nothing_came_in equal "$(cut -d' ' -f1 /proc/modules)" "$modules"
 check kernel_log_clean equal "$(dmesg | grep 'modprobe-guard\[' | grep -cv ': verdict=[a-z-]* ')" 0
 finish
