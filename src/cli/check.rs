@@ -13,7 +13,9 @@ pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
             Ok(source) => Ok(vec![source]),
             Err(error) => {
                 eprintln!("guard: {error}");
-                return exit::CANNOT_TELL;
+                // Too long a file can be read, and something is wrong with it.
+                let is_finding = error.kind() == std::io::ErrorKind::FileTooLarge;
+                return if is_finding { exit::BAD } else { exit::CANNOT_TELL };
             }
         },
         None => host.policy_sources(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Common, exit};
 use crate::audit::read::{self, Entries};
 use crate::audit::{self, Entry, Thinned};
-use crate::host::Host;
+use crate::host::{Host, LOG_DIR, RUN};
 use crate::model::{Action, Confidence, Record, Requester, Task, Verdict};
 
 /// Prints the records oldest first, or with `flush` moves those in memory to disk.
@@ -23,6 +23,10 @@ pub fn run(host: &Host, common: &Common, files: &[PathBuf], flush: bool) -> u8 {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let entries = match entries(host, files) {
         Ok(entries) => entries,
+        Err(error) if files.is_empty() => {
+            eprintln!("guard: {RUN}, {LOG_DIR}: read: {error}; records are for root: sudo guard log");
+            return exit::CANNOT_TELL;
+        }
         Err(error) => {
             eprintln!("guard: {error}");
             return exit::CANNOT_TELL;

@@ -33,6 +33,7 @@ pub fn ask(patience: Duration, work: impl FnOnce(&mut dyn Write)) -> std::io::Re
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(reader);
+            close_inherited();
             work(&mut writer);
             exit_now(0)
         }
@@ -52,6 +53,7 @@ pub fn detach(work: impl FnOnce()) -> std::io::Result<()> {
     match unsafe { fork() }? {
         ForkResult::Child => {
             // Who waits for the end of our output (a shell's `$(...)`) must not wait for this process.
+            close_inherited();
             let _ = nix::unistd::setsid();
             let _ = nix::unistd::chdir("/");
             if let Ok(nowhere) = File::open("/dev/null").or_else(|_| File::open("/")) {
@@ -64,6 +66,22 @@ pub fn detach(work: impl FnOnce()) -> std::io::Result<()> {
             exit_now(0)
         }
         ForkResult::Parent { .. } => Ok(()),
+    }
+}
+
+/// Closes what our caller left open for us beyond the standard descriptors: a child that hangs must not keep a pipe or
+/// a socket of somebody's open. What we opened ourselves is closed on exec; what survived our own exec is not.
+fn close_inherited() {
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let descriptors: Vec<i32> = names.filter_map(|name| name.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in descriptors.into_iter().filter(|&descriptor| descriptor > 2) {
+        // SAFETY: system calls on numbers; one that is not close-on-exec belongs to no object of this program.
+        unsafe {
+            let flags = libc::fcntl(descriptor, libc::F_GETFD);
+            if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+                libc::close(descriptor);
+            }
+        }
     }
 }
 
@@ -109,6 +127,23 @@ mod tests {
         let long = vec![b'x'; 200_000];
         let answer = ask(Duration::from_secs(60), |out| out.write_all(&long).unwrap()).unwrap();
         assert_eq!(answer.len(), long.len());
+    }
+
+    #[test]
+    fn a_child_keeps_nobodys_pipe_open() {
+        use std::os::fd::AsRawFd;
+        let (reader, writer) = pipe().unwrap();
+        // SAFETY: a descriptor of our own; now as one that a caller left open.
+        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, 0) };
+        let (mut go, mut hold) = pipe().unwrap();
+        detach(move || {
+            let _ = go.read(&mut [0]);
+        })
+        .unwrap();
+        drop(writer);
+        // The child still waits, and yet the pipe is at its end.
+        assert_eq!((&reader).read(&mut [0]).unwrap(), 0);
+        hold.write_all(b"x").unwrap();
     }
 
     #[test]
