@@ -6,8 +6,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Common, apply, exit};
+use crate::conntrack::{self, Wanted};
 use crate::delegate::Plan;
 use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
+use crate::model::{Action, Caller, Change, Closure, Module, ModuleState, NeededAs, Request, Requester, Value};
+use crate::policy;
+use crate::text::Text;
 
 /// Where the former helper's path is kept until it is given back. It need not survive a reboot: then the kernel has its
 /// own default again.
@@ -31,7 +35,7 @@ pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
     };
     match arm(host, force) {
         Ok(said) => {
-            said.iter().for_each(|line| println!("{line}"));
+            said.iter().chain(&raise(host)).for_each(|line| println!("{line}"));
             status
         }
         Err(error) => {
@@ -63,6 +67,27 @@ fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
     }
     Ok(vec![format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back")])
+}
+
+/// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will
+/// touch it any more. Says what was changed.
+fn raise(host: &Host) -> Vec<String> {
+    let policy = host.policy_in_force().policy;
+    let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
+    let module = Module { name: request.name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
+    let closure = Closure { modules: vec![module], ..Closure::default() };
+    let verdict = policy::decide(&policy, &request, &closure, &Requester::unknown());
+    if verdict.carried_out != Action::AllowSysctl {
+        return Vec::new();
+    }
+    let (config, _) = host.modprobe_config(&host.kernel().unwrap_or_default());
+    let changes = conntrack::raise(host, &Wanted::new(&policy, &config));
+    let value = |value: &Option<Value>| value.as_ref().map_or("?".to_owned(), ToString::to_string);
+    let line = |change: &Change| match &change.error {
+        None => format!("set {}: was {}, is {}", change.key, value(&change.before), value(&change.after)),
+        Some(error) => format!("not set: {}: {error}", change.key),
+    };
+    changes.iter().map(line).collect()
 }
 
 /// Gives the kernel its former helper back. A helper that is not ours is left alone.

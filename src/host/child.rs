@@ -18,16 +18,22 @@ pub struct Answers {
     reader: PipeReader,
     child: Pid,
     deadline: Instant,
+    /// Also for one that is only slow.
+    last: Instant,
     bytes: Vec<u8>,
 }
 
+/// How many times its patience a child gets that does not hang, but only waits for its turn on a busy machine.
+const TURNS: u32 = 4;
+
 /// Runs `work` in a child, which writes its answer in any number of parts; the answer is what came before it ended or
-/// `patience` ran out. A child that has not ended by then is killed, as far as it can be.
+/// `patience` ran out. A child that has not ended by then is killed, as far as it can be; one that could run and only
+/// waits for a processor gets up to four times as long.
 ///
 /// # Errors
 /// Those of pipe(2) and fork(2).
 pub fn ask(patience: Duration, work: impl FnOnce(&mut dyn Write)) -> std::io::Result<Vec<u8>> {
-    let deadline = Instant::now() + patience;
+    let began = Instant::now();
     let (reader, mut writer) = pipe()?;
     // SAFETY: this program has one thread, so the child has a whole and consistent copy of it.
     match unsafe { fork() }? {
@@ -39,7 +45,8 @@ pub fn ask(patience: Duration, work: impl FnOnce(&mut dyn Write)) -> std::io::Re
         }
         ForkResult::Parent { child } => {
             drop(writer);
-            Ok(Answers { reader, child, deadline, bytes: Vec::new() }.collect())
+            let (deadline, last) = (began + patience, began + patience * TURNS);
+            Ok(Answers { reader, child, deadline, last, bytes: Vec::new() }.collect())
         }
     }
 }
@@ -104,10 +111,15 @@ impl Answers {
                     let left = self.deadline.saturating_duration_since(Instant::now());
                     let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
                     let mut wanted = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
-                    if left.is_zero() || matches!(poll(&mut wanted, PollTimeout::from(milliseconds)), Ok(0)) {
+                    if !left.is_zero() && !matches!(poll(&mut wanted, PollTimeout::from(milliseconds)), Ok(0)) {
+                        continue;
+                    }
+                    let now = Instant::now();
+                    if now >= self.last || !is_runnable(self.child) {
                         let _ = kill(self.child, Signal::SIGKILL);
                         break;
                     }
+                    self.deadline = now + Duration::from_millis(5);
                 }
                 Err(_) => break,
             }
@@ -116,6 +128,14 @@ impl Answers {
         let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
         self.bytes
     }
+}
+
+/// Whether a process waits for nothing but a processor: state `R` of `/proc/PID/stat`, behind the name, which may hold
+/// anything.
+fn is_runnable(child: Pid) -> bool {
+    let stat = std::fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
+    let state = stat.iter().rposition(|&byte| byte == b')').and_then(|end| stat.get(end + 2));
+    state == Some(&b'R')
 }
 
 #[cfg(test)]
@@ -127,6 +147,17 @@ mod tests {
         let long = vec![b'x'; 200_000];
         let answer = ask(Duration::from_secs(60), |out| out.write_all(&long).unwrap()).unwrap();
         assert_eq!(answer.len(), long.len());
+    }
+
+    #[test]
+    fn a_child_that_is_only_slow_gets_longer_but_not_for_ever() {
+        let busy = |out: &mut dyn Write, turns: u32| {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(200) * turns {}
+            let _ = out.write_all(b"late");
+        };
+        assert_eq!(ask(Duration::from_millis(150), |out| busy(out, 1)).unwrap(), b"late");
+        assert_eq!(ask(Duration::from_millis(20), |out| busy(out, 100)).unwrap(), b"");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Tasks that wait in `__request_module`: who asked, as far as it can be seen from outside.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::host::Host;
 use crate::model::Confidence;
-use crate::requester::{Found, Parent, task};
+use crate::requester::{Parent, task};
 
 /// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
 /// for from a kworker (kernel/umh.c).
@@ -12,28 +14,35 @@ const KTHREADD: i32 = 2;
 /// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
 const MAX_CANDIDATES: usize = 50;
 
-/// All tasks seen waiting, youngest number first, for at most `patience`.
-pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> Found {
+/// Calls `found` with every task seen waiting, youngest number first, for at most `patience` of processor time: what
+/// others take from us on a busy machine does not count.
+pub(super) fn search(host: &Host, parent: Parent, patience: Duration, found: &mut dyn FnMut(i32, i32)) -> Confidence {
     if parent.pid == KTHREADD {
         // Whoever waits now waits for something else.
-        return Found::nobody();
+        return Confidence::Unknown;
     }
-    let deadline = Instant::now() + patience;
-    let mut tasks = Vec::new();
+    let mut count = 0;
     let mut complete = true;
     for pid in task::processes(host) {
-        if Instant::now() >= deadline || tasks.len() >= MAX_CANDIDATES {
+        if time_used() >= patience || count >= MAX_CANDIDATES {
             complete = false;
             break;
         }
-        tasks.extend(waiting_threads(host, pid, parent).into_iter().map(|tid| (pid, tid)));
+        for tid in waiting_threads(host, pid, parent) {
+            count += 1;
+            found(pid, tid);
+        }
     }
-    let confidence = match tasks.len() {
+    match count {
         0 => Confidence::Unknown,
         1 if complete => Confidence::Likely,
         _ => Confidence::Ambiguous,
-    };
-    Found { confidence, tasks }
+    }
+}
+
+/// Processor time of this process so far: a child's own begins with it.
+fn time_used() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or(Duration::MAX)
 }
 
 fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<i32> {

@@ -19,7 +19,7 @@ use crate::text::Text;
 
 /// How long finding and describing the requester may hold up a request.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// How much of that the search for blocked tasks may take, so that some is left to describe what it found.
+/// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
 
 /// The process that started us.
@@ -56,8 +56,10 @@ impl Parent {
 /// What the child tells, one after the other.
 #[derive(Serialize, Deserialize)]
 enum Finding {
-    /// Who they are; all else may still come.
-    Tasks(Confidence, Vec<Task>),
+    /// Process and thread of one that may have asked; all else may still come.
+    Candidate(i32, i32),
+    /// There are no more of them.
+    Searched(Confidence),
     /// Everything but the command line of the task at that place.
     Described(usize, Box<Task>),
     /// The command line of the task at that place.
@@ -71,9 +73,12 @@ pub fn identify(host: &Host, caller: Caller, parent: Parent, with_command_lines:
     let answer = child::ask(PATIENCE, |out| {
         // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
         // what may hang.
-        let Found { confidence, tasks } = search(host, caller, parent);
-        let known = tasks.iter().map(|&(pid, tid)| Task { pid: Some(pid), tid: Some(tid), ..Task::default() });
-        tell(out, &Finding::Tasks(confidence, known.collect()));
+        let mut tasks = Vec::new();
+        let confidence = search(host, caller, parent, &mut |pid, tid| {
+            tell(out, &Finding::Candidate(pid, tid));
+            tasks.push((pid, tid));
+        });
+        tell(out, &Finding::Searched(confidence));
         for (at, &(pid, tid)) in tasks.iter().enumerate() {
             if let Some(task) = task::describe(host, pid, tid).filter(|_| still(host, caller, pid, tid)) {
                 tell(out, &Finding::Described(at, Box::new(task)));
@@ -100,7 +105,12 @@ fn assemble(answer: &[u8]) -> Requester {
     let mut tasks: Vec<Task> = Vec::new();
     for frame in answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0])) {
         match postcard::from_bytes_cobs(&mut frame.to_vec()) {
-            Ok(Finding::Tasks(confidence, found)) => (requester.confidence, tasks) = (confidence, found),
+            Ok(Finding::Candidate(pid, tid)) => {
+                tasks.push(Task { pid: Some(pid), tid: Some(tid), ..Task::default() });
+                // There may be more.
+                requester.confidence = Confidence::Ambiguous;
+            }
+            Ok(Finding::Searched(confidence)) => requester.confidence = confidence,
             Ok(Finding::Described(at, described)) => {
                 if let Some(task) = tasks.get_mut(at) {
                     *task = *described;
@@ -121,30 +131,19 @@ fn assemble(answer: &[u8]) -> Requester {
     requester
 }
 
-/// Processes and threads that may have asked.
-struct Found {
-    confidence: Confidence,
-    tasks: Vec<(i32, i32)>,
-}
-
-impl Found {
-    fn nobody() -> Found {
-        Found { confidence: Confidence::Unknown, tasks: Vec::new() }
-    }
-}
-
-fn search(host: &Host, caller: Caller, parent: Parent) -> Found {
+/// Calls `found` with process and thread of each that may have asked.
+fn search(host: &Host, caller: Caller, parent: Parent, found: &mut dyn FnMut(i32, i32)) -> Confidence {
     match caller {
-        Caller::Kernel => blocked::search(host, parent, SEARCH),
+        Caller::Kernel => blocked::search(host, parent, SEARCH, found),
         Caller::Xtables | Caller::Modprobe | Caller::Hook => {
             // A parent that ended meanwhile leaves us to PID 1, or its number to somebody younger than we are.
             let stat = (parent.pid > 0).then(|| task::Stat::read(host, &parent.pid.to_string())).flatten();
             let is_older = stat.is_some_and(|stat| parent.we_started.is_none_or(|ours| stat.started <= ours));
-            if is_older && still_our_parent(host, parent.pid) {
-                Found { confidence: Confidence::Exact, tasks: vec![(parent.pid, parent.pid)] }
-            } else {
-                Found::nobody()
+            if !is_older || !still_our_parent(host, parent.pid) {
+                return Confidence::Unknown;
             }
+            found(parent.pid, parent.pid);
+            Confidence::Exact
         }
     }
 }
@@ -184,14 +183,21 @@ mod tests {
     fn an_answer_cut_anywhere_is_what_came_before() {
         let mut answer = Vec::new();
         let task = Task { pid: Some(7), ..Task::default() };
-        tell(&mut answer, &Finding::Tasks(Confidence::Likely, vec![task.clone()]));
+        tell(&mut answer, &Finding::Candidate(7, 7));
+        let candidate = answer.len();
+        tell(&mut answer, &Finding::Searched(Confidence::Likely));
         let first = answer.len();
         tell(&mut answer, &Finding::Described(0, Box::new(Task { uid: Some(5), ..task })));
         let second = answer.len();
         tell(&mut answer, &Finding::CommandLine(0, vec![Text::from("iptables")]));
         for length in 0..=answer.len() {
             let requester = assemble(&answer[..length]);
-            assert_eq!(requester.confidence == Confidence::Likely, length >= first, "{length}");
+            let expected = match length {
+                _ if length < candidate => Confidence::Unknown,
+                _ if length < first => Confidence::Ambiguous,
+                _ => Confidence::Likely,
+            };
+            assert_eq!(requester.confidence, expected, "{length}");
             assert_eq!(requester.task.uid.is_some(), length >= second, "{length}");
             assert_eq!(requester.task.cmdline.is_some(), length == answer.len(), "{length}");
         }

@@ -1,5 +1,5 @@
 # Rules on dependencies, on an alias's target, with dashes; an allow-list; watching; an edit that went wrong.
-# checks: dependency alias_target dash nft_expression allow_list_target allow_list_other watched watched_record typo_check typo_apply typo_keeps typo_status stderr_names_rule unknown_requester_key directory_policy writable_policy
+# checks: dependency alias_target dash nft_expression iptables_nft allow_list_target allow_list_other watched watched_record typo_check typo_apply typo_keeps typo_status stderr_names_rule unknown_requester_key directory_policy writable_policy
 . /lib.sh
 
 rule() {
@@ -15,6 +15,7 @@ check dash sh -c '! iptables-legacy -t nat -L 2>/dev/null && ! grep -q ^nf_connt
 nft add table ip t
 nft add chain ip t c
 check nft_expression sh -c '! nft add rule ip t c ct state new 2>/dev/null && ! grep -q ^nf_conntrack /proc/modules'
+check iptables_nft sh -c '! iptables-nft -A FORWARD -m conntrack --ctstate NEW -j ACCEPT 2>/dev/null && ! grep -q ^nf_conntrack /proc/modules'
 
 policy <<'X'
 version = 1

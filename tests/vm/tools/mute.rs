@@ -2,6 +2,7 @@
 //!
 //! Prints `full N` (datagrams in the queue) when the next blocking send to it would wait, then runs until it is killed.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 
 fn main() {
@@ -13,6 +14,7 @@ fn main() {
     println!("full {queued}");
     loop {
         std::thread::park();
-        drop(&logger);
+        // It has to stay open.
+        let _ = logger.as_raw_fd();
     }
 }
