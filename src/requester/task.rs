@@ -4,6 +4,7 @@
 //! lock and may never come back) last and by itself.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -58,7 +59,10 @@ impl Stat {
 
     /// Of a process or, as `PID/task/TID`, of a thread.
     pub fn read(host: &Host, task: &str) -> Option<Stat> {
-        Stat::parse(&host.read(format!("/proc/{task}/stat"), 4096).ok()?)
+        // One read has the whole line; a search reads thousands of these.
+        let mut line = [0; 1024];
+        let length = host.open(format!("/proc/{task}/stat")).ok()?.read(&mut line).ok()?;
+        Stat::parse(line.get(..length)?)
     }
 }
 
@@ -89,7 +93,7 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
 pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
     let mut bytes = Vec::with_capacity(MAX_CMDLINE);
     let file = host.open(format!("/proc/{pid}/cmdline")).ok()?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_CMDLINE as u64), &mut bytes).ok()?;
+    file.take(MAX_CMDLINE as u64).read_to_end(&mut bytes).ok()?;
     if bytes.last() == Some(&0) {
         bytes.pop();
     }

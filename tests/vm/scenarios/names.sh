@@ -18,7 +18,9 @@ guard log --json | tail -n +$((before + 1)) >/run/log
 # Those beyond the first of a kind in a minute may be counted instead of written.
 written=$(grep -c '"requester"' /run/log)
 counted=$(sed -n 's/.*"thinned":\([0-9]*\).*/\1/p' /run/log | awk '{ sum += $1 } END { print sum + 0 }')
-check told_of_each equal "$((written + counted))" "$asked"
+# On a machine so slow that our own work takes over 2 s, an answer is given without its record, and the kernel log says so.
+late=$(dmesg | grep -c 'modprobe-guard: own work took over 2 s')
+check told_of_each [ "$((written + counted))" -le "$asked" -a "$((written + counted + late))" -ge "$asked" ]
 check names_as_shown sh -c 'sed -n "s/.*\"name\":\"\(crypto-q[0-9]*\).*/\1/p" /run/log | sort -u | wc -l | grep -qE "[0-9][0-9]"'
 check one_line_each equal "$(grep -cv '^{"v":1,.*}$' /run/log)" 0
 check nothing_foreign equal "$(guard log 2>&1 | grep -c 'no records')" 0

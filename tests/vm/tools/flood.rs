@@ -1,7 +1,7 @@
 //! `flood serve PORTS`: takes and keeps every TCP connection to ports 9000 to 9000+PORTS-1.
 //! `flood connect ADDRESS PORTS COUNT`: opens COUNT connections there, one thread a port, and keeps them.
 //!
-//! `connect` prints `established N of COUNT` when all are there, or as soon as one gets no answer for three seconds, as
+//! `connect` prints `established N of COUNT` when all are there, or as soon as one gets no answer for ten seconds, as
 //! happens when a connection tracking table on the way is full. Both run until they are killed.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const FIRST_PORT: u16 = 9000;
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
