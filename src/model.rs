@@ -46,6 +46,18 @@ pub enum Confidence {
     Assumed,
 }
 
+/// How the requester was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FoundBy {
+    /// The recorder in the kernel wrote it down.
+    Recorder,
+    /// The task was seen waiting in `__request_module`.
+    Stack,
+    /// It is the process that ran us.
+    Parent,
+}
+
 /// What is known of one process: who asked, or who started the one who asked. What could not be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
@@ -65,21 +77,55 @@ pub struct Task {
     pub euid: Option<u32>,
     /// Login user id, `/proc/PID/loginuid`; absent if the task descends from no login.
     pub auid: Option<u32>,
+    /// Login session, `/proc/PID/sessionid`; absent if the task descends from no login.
+    pub session: Option<u32>,
     /// systemd unit, from the cgroup.
     pub unit: Option<Text>,
     /// Container id, from the cgroup.
     pub container: Option<Text>,
     /// Whether the task's user namespace is the first one.
-    pub userns: Option<UserNamespace>,
+    pub userns: Option<Namespace>,
+    /// Whether its mount namespace is that of PID 1; a service with PrivateTmp has another.
+    pub mntns: Option<Namespace>,
+    /// Whether its network namespace is that of PID 1.
+    pub netns: Option<Namespace>,
     /// Parents, nearest first, up to PID 1.
     pub parents: Vec<Parent>,
+    /// What rules may ask and no record tells.
+    #[serde(skip)]
+    pub known: Known,
 }
 
-/// Whose user namespace a task lives in.
+/// How far the facts about a task go: an absent one may mean that there is none, or that it could not be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// The executable.
+    pub exe: Files,
+    /// Those of all parents together.
+    pub ancestors: Files,
+    /// An absent unit means that there is none.
+    pub unit: bool,
+    /// An absent container means that there is none.
+    pub container: bool,
+    /// An absent login user id means that there was no login.
+    pub auid: bool,
+}
+
+/// Which files of the host an executable is, of those that the policy names: the same device and inode as that path
+/// seen by PID 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// Paths as the policy writes them.
+    pub are: Vec<String>,
+    /// It is certainly none of the policy's other paths.
+    pub complete: bool,
+}
+
+/// Whose namespace a task lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum UserNamespace {
-    /// The same as PID 1.
+pub enum Namespace {
+    /// The host's own.
     Host,
     /// Any other.
     Other,
@@ -101,6 +147,15 @@ pub struct Parent {
 pub struct Requester {
     /// How well we know.
     pub confidence: Confidence,
+    /// How we know; absent if nobody was found, or made up for a dry run.
+    #[serde(default)]
+    pub found_by: Option<FoundBy>,
+    /// Why the recorder did not tell, where it should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorder: Option<String>,
+    /// Where in the kernel the request was made: `SYMBOL+OFFSET/LENGTH`, with the module behind it if it is one's.
+    #[serde(default)]
+    pub call_site: Option<Text>,
     /// The task; of several candidates none is here.
     #[serde(flatten)]
     pub task: Task,
@@ -112,7 +167,14 @@ pub struct Requester {
 impl Requester {
     /// Nobody was found.
     pub fn unknown() -> Requester {
-        Requester { confidence: Confidence::Unknown, task: Task::default(), candidates: Vec::new() }
+        Requester {
+            confidence: Confidence::Unknown,
+            found_by: None,
+            recorder: None,
+            call_site: None,
+            task: Task::default(),
+            candidates: Vec::new(),
+        }
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) mod samples {
             boot_id: None,
             kernel: None,
             request: Request { name: Text::from(name), caller: Caller::Kernel },
-            requester: Requester { confidence: Confidence::Exact, task, candidates: Vec::new() },
+            requester: Requester { confidence: Confidence::Exact, task, ..Requester::unknown() },
             verdict: Verdict {
                 action: Action::Block,
                 enforced: true,

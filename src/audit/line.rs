@@ -240,8 +240,8 @@ mod tests {
             |pid, exe: &str| Task { pid: Some(pid), exe: Some(Text::from(exe)), uid: Some(7), ..Task::default() };
         record.requester = Requester {
             confidence: Confidence::Ambiguous,
-            task: Task::default(),
             candidates: vec![task(101, "/a b"), task(102, "/c,d")],
+            ..Requester::unknown()
         };
         let line = of_record(&record);
         assert!(line.contains(" pid=101,102 exe=/a\\x20b,/c\\x2cd uid=7 unit=- confidence=ambiguous "), "{line}");

@@ -10,8 +10,8 @@ use crate::conntrack::{self, Wanted};
 use crate::host::Host;
 use crate::judge::{Judge, Judgement};
 use crate::model::{
-    Action, Caller, Confidence, IndexHealth, ModuleState, NeededAs, Record, Request, Requester, Setting, Task,
-    UserNamespace,
+    Action, Caller, Confidence, IndexHealth, ModuleState, Namespace, NeededAs, Record, Request, Requester, Setting,
+    Task,
 };
 use crate::modules::normalise;
 use crate::policy::{self, Policy};
@@ -85,8 +85,8 @@ fn policy_to_judge_by(host: &Host, common: &Common) -> Result<Policy, Vec<String
 
 /// Who is taken to ask: the kernel's first user, on the host itself.
 fn assumed() -> Requester {
-    let task = Task { uid: Some(0), euid: Some(0), userns: Some(UserNamespace::Host), ..Task::default() };
-    Requester { confidence: Confidence::Assumed, task, candidates: Vec::new() }
+    let task = Task { uid: Some(0), euid: Some(0), userns: Some(Namespace::Host), ..Task::default() };
+    Requester { confidence: Confidence::Assumed, task, ..Requester::unknown() }
 }
 
 fn status(judgement: &Judgement) -> u8 {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::host::Host;
-use crate::model::{Parent, Task, UserNamespace};
+use crate::model::{Known, Namespace, Parent, Task};
 use crate::requester::cgroup;
 use crate::text::Text;
 
@@ -81,11 +81,15 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
         cmdline: None,
         uid,
         euid,
-        auid: login_user_id(host, pid),
+        auid: login(host, pid, "loginuid"),
+        session: login(host, pid, "sessionid"),
         unit: cgroup::unit(&cgroups),
         container: cgroup::container(&cgroups),
-        userns: user_namespace(host, pid),
+        userns: namespace(host, pid, "user"),
+        mntns: namespace(host, pid, "mnt"),
+        netns: namespace(host, pid, "net"),
         parents: parents(host, stat.parent),
+        known: Known::default(),
     })
 }
 
@@ -115,15 +119,15 @@ fn user_ids(status: &[u8]) -> (Option<u32>, Option<u32>) {
 }
 
 /// `-1` stands for a task that descends from no login.
-fn login_user_id(host: &Host, pid: i32) -> Option<u32> {
-    let id = host.number(format!("/proc/{pid}/loginuid"))?;
+fn login(host: &Host, pid: i32, file: &str) -> Option<u32> {
+    let id = host.number(format!("/proc/{pid}/{file}"))?;
     u32::try_from(id).ok().filter(|&id| id != u32::MAX)
 }
 
-fn user_namespace(host: &Host, pid: i32) -> Option<UserNamespace> {
-    let theirs = link(host, &format!("/proc/{pid}/ns/user"))?;
-    let first = link(host, "/proc/1/ns/user")?;
-    Some(if theirs == first { UserNamespace::Host } else { UserNamespace::Other })
+fn namespace(host: &Host, pid: i32, kind: &str) -> Option<Namespace> {
+    let theirs = link(host, &format!("/proc/{pid}/ns/{kind}"))?;
+    let first = link(host, &format!("/proc/1/ns/{kind}"))?;
+    Some(if theirs == first { Namespace::Host } else { Namespace::Other })
 }
 
 fn parents(host: &Host, mut pid: i32) -> Vec<Parent> {
