@@ -11,6 +11,7 @@ use crate::delegate::Plan;
 use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
 use crate::model::{Action, Caller, Change, Closure, Module, ModuleState, NeededAs, Request, Requester, Value};
 use crate::policy;
+use crate::requester::recorder;
 use crate::text::Text;
 
 /// Where the former helper's path is kept until it is given back. It need not survive a reboot: then the kernel has its
@@ -49,7 +50,7 @@ fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
     let current = current(host)?;
     if current == HELPER {
         can_work(host)?;
-        return Ok(vec![format!("armed already: {KERNEL_MODPROBE} is {HELPER}")]);
+        return Ok(vec![record(host), format!("armed already: {KERNEL_MODPROBE} is {HELPER}")]);
     }
     if !is_modprobe(&current) && !force {
         let what = if current.is_empty() {
@@ -60,13 +61,24 @@ fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
         return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
     }
     can_work(host)?;
+    let recorder = record(host);
     remember(host, &current)?;
     host.write_existing(KERNEL_MODPROBE, HELPER.as_bytes())
         .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
     if self::current(host)? != HELPER {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
     }
-    Ok(vec![format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back")])
+    Ok(vec![recorder, format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back")])
+}
+
+/// Has the kernel write down who asks. Without it the guard works as well, and knows less.
+fn record(host: &Host) -> String {
+    let done = if host.is_this() { recorder::install(host) } else { Err("the host is not this machine".into()) };
+    match done {
+        Ok(true) => "recorder: at the kernel's tracepoint module_request; it tells exactly who asks".into(),
+        Ok(false) => "recorder: there already".into(),
+        Err(why) => format!("no recorder: {why}; who asks is looked for among the tasks that wait"),
+    }
 }
 
 /// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will
@@ -92,9 +104,15 @@ fn raise(host: &Host) -> Vec<String> {
 
 /// Gives the kernel its former helper back. A helper that is not ours is left alone.
 pub fn disable(host: &Host, _: &Common) -> u8 {
-    match disarm(host) {
-        Ok(said) => {
+    match disarm(host).and_then(|said| {
+        let removed = if host.is_this() { recorder::remove()? } else { false };
+        Ok((said, removed))
+    }) {
+        Ok((said, removed)) => {
             println!("{said}");
+            if removed {
+                println!("recorder: taken out of the kernel");
+            }
             exit::GOOD
         }
         Err(error) => {

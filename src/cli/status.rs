@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{Common, enable, exit};
 use crate::host::{HELPER, Host};
+use crate::requester::recorder;
 
 /// What is said, in JSON and in words.
 #[derive(Serialize)]
@@ -20,8 +21,20 @@ struct Status {
     rules: usize,
     /// The ways in which modules get loaded.
     ways: Vec<Way>,
+    /// What writes down in the kernel who asks.
+    recorder: Recorder,
     /// The connection tracking table, if there is one.
     conntrack: Option<Table>,
+}
+
+/// The recorder.
+#[derive(Serialize)]
+struct Recorder {
+    works: bool,
+    /// Requests that it has written down.
+    requests: Option<u64>,
+    /// Why it does not work.
+    why: Option<String>,
 }
 
 /// One way in which modules get loaded.
@@ -80,7 +93,16 @@ fn look(host: &Host) -> Status {
         policy: in_force.origin.to_string(),
         rules: in_force.policy.rules.len(),
         ways: ways(armed),
+        recorder: recorder(host),
         conntrack,
+    }
+}
+
+fn recorder(host: &Host) -> Recorder {
+    let state = if host.is_this() { recorder::state(host) } else { Err("the host is not this machine".into()) };
+    match state {
+        Ok(state) => Recorder { works: true, requests: Some(state.count), why: None },
+        Err(why) => Recorder { works: false, requests: None, why: Some(why) },
     }
 }
 
@@ -104,6 +126,15 @@ fn print(status: &Status) {
         println!("  {:<8} {:<54} {}", if way.covered { "covered" } else { "open" }, way.way, way.by);
     }
     println!("  policy   {} ({} rules)", status.policy, status.rules);
+    match &status.recorder {
+        Recorder { works: true, requests, .. } => {
+            println!("  recorder works: {} requests written down", requests.unwrap_or(0));
+        }
+        Recorder { why, .. } => {
+            println!("  recorder does not work: {}", why.as_deref().unwrap_or_default());
+            println!("           who asks is looked for among the tasks that wait");
+        }
+    }
     match &status.conntrack {
         None => println!("  table    connection tracking is not loaded"),
         Some(Table { count, max: 0, .. }) => println!("  table    {count} connections, no limit"),

@@ -4,6 +4,7 @@
 
 pub mod child;
 mod directory;
+pub mod identity;
 pub mod machine;
 mod modules;
 mod policy;

@@ -5,7 +5,13 @@
 
 mod blocked;
 mod cgroup;
+mod files;
+mod parent;
+mod recorded;
+pub mod recorder;
+mod symbols;
 mod task;
+mod waiting;
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,13 +20,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Host, child};
 use crate::invocation::ParentKind;
-use crate::model::{Caller, Confidence, Requester, Task};
+use crate::model::{Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
+use files::Executables;
+use waiting::Waiting;
 
 /// How long finding and describing the requester may hold up a request.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
+/// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
+/// for from a kworker (kernel/umh.c).
+const KTHREADD: i32 = 2;
 
 /// The process that started us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,41 +64,105 @@ impl Parent {
     }
 }
 
+/// What the policy wants to know of the requester.
+pub struct Wishes<'a> {
+    /// Whether command lines are recorded.
+    pub command_lines: bool,
+    /// Paths of the host that rules ask for as executables.
+    pub executables: Vec<&'a str>,
+}
+
+/// One that may have asked.
+struct Candidate {
+    pid: i32,
+    tid: i32,
+    /// It was there at this time, clock ticks since boot: a successor of its number started later.
+    started_by: Option<u64>,
+    /// It waits for the answer.
+    waits: bool,
+    /// What the recorder knows of it, user and name.
+    recorded: Option<(u32, Text)>,
+    /// Where in the kernel it waits.
+    call_site: Option<Text>,
+}
+
+/// What a search came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Searched {
+    confidence: Confidence,
+    found_by: Option<FoundBy>,
+    /// Why the recorder was of no use.
+    recorder: Option<String>,
+    call_site: Option<Text>,
+    /// The same as an address, which no record shows.
+    #[serde(skip)]
+    address: Option<u64>,
+}
+
+impl Default for Searched {
+    fn default() -> Searched {
+        Searched { confidence: Confidence::Unknown, found_by: None, recorder: None, call_site: None, address: None }
+    }
+}
+
 /// What the child tells, one after the other.
 #[derive(Serialize, Deserialize)]
 enum Finding {
-    /// Process and thread of one that may have asked; all else may still come.
-    Candidate(i32, i32),
+    /// One that may have asked, with what the recorder knows of it; all else may still come.
+    Candidate { pid: i32, tid: i32, recorded: Option<(u32, Text)> },
     /// There are no more of them.
-    Searched(Confidence),
-    /// Everything but the command line of the task at that place.
-    Described(usize, Box<Task>),
+    Searched(Searched),
+    /// Everything but executables and command line of the task at that place.
+    Described(usize, Box<Task>, Known),
+    /// Which of the policy's executables it runs, and its parents do.
+    Executables(usize, Files, Files),
     /// The command line of the task at that place.
     CommandLine(usize, Vec<Text>),
+    /// Where in the kernel the request was made.
+    CallSite(Text),
 }
 
-/// Finds who made the request that `caller` and `parent` brought; `with_command_lines` as the policy says.
+/// Finds who made the request for `name` that `caller` and `parent` brought.
 ///
 /// Never takes longer than about 50 ms. What could not be found out is absent.
-pub fn identify(host: &Host, caller: Caller, parent: Parent, with_command_lines: bool) -> Requester {
+pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Requester {
     let answer = child::ask(PATIENCE, |out| {
         // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
-        // what may hang.
-        let mut tasks = Vec::new();
-        let confidence = search(host, caller, parent, &mut |pid, tid| {
-            tell(out, &Finding::Candidate(pid, tid));
-            tasks.push((pid, tid));
+        // what may hang or takes long.
+        let mut candidates = Vec::new();
+        let searched = search(host, name, caller, parent, &mut |candidate: Candidate| {
+            let Candidate { pid, tid, ref recorded, .. } = candidate;
+            tell(out, &Finding::Candidate { pid, tid, recorded: recorded.clone() });
+            candidates.push(candidate);
         });
-        tell(out, &Finding::Searched(confidence));
-        for (at, &(pid, tid)) in tasks.iter().enumerate() {
-            if let Some(task) = task::describe(host, pid, tid).filter(|_| still(host, caller, pid, tid)) {
-                tell(out, &Finding::Described(at, Box::new(task)));
+        tell(out, &Finding::Searched(searched.clone()));
+        let mut described = Vec::new();
+        for (at, candidate) in candidates.iter().enumerate() {
+            let task = task::describe(host, candidate.pid, candidate.tid);
+            if let Some(task) = task.filter(|_| is_still(host, candidate)) {
+                tell(out, &Finding::Described(at, Box::new(task.clone()), task.known.clone()));
+                described.push((at, candidate.pid, task.parents));
             }
         }
-        for (at, &(pid, _)) in tasks.iter().enumerate().filter(|_| with_command_lines) {
-            if let Some(line) = task::command_line(host, pid) {
-                tell(out, &Finding::CommandLine(at, line));
+        if !wishes.executables.is_empty() {
+            let executables = Executables::new(host, &wishes.executables);
+            for (at, pid, parents) in &described {
+                let (own, above) = (executables.of(host, *pid), executables.of_all(host, parents));
+                // A program that was replaced meanwhile asked under the name that it had.
+                if candidates.get(*at).is_some_and(|candidate| is_still(host, candidate)) {
+                    tell(out, &Finding::Executables(*at, own, above));
+                }
             }
+        }
+        for (at, pid, _) in described.iter().filter(|_| wishes.command_lines) {
+            if let Some(line) = task::command_line(host, *pid) {
+                tell(out, &Finding::CommandLine(*at, line));
+            }
+        }
+        if let (None, Some(address)) = (&searched.call_site, searched.address)
+            && let Some(function) = symbols::function_at(host, address)
+        {
+            tell(out, &Finding::CallSite(function));
         }
     });
     assemble(&answer.unwrap_or_default())
@@ -105,15 +180,23 @@ fn assemble(answer: &[u8]) -> Requester {
     let mut tasks: Vec<Task> = Vec::new();
     for frame in answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0])) {
         match postcard::from_bytes_cobs(&mut frame.to_vec()) {
-            Ok(Finding::Candidate(pid, tid)) => {
-                tasks.push(Task { pid: Some(pid), tid: Some(tid), ..Task::default() });
+            Ok(Finding::Candidate { pid, tid, recorded }) => {
+                let (uid, comm) = recorded.unzip();
+                tasks.push(Task { pid: Some(pid), tid: Some(tid), uid, comm, ..Task::default() });
                 // There may be more.
                 requester.confidence = Confidence::Ambiguous;
             }
-            Ok(Finding::Searched(confidence)) => requester.confidence = confidence,
-            Ok(Finding::Described(at, described)) => {
+            Ok(Finding::Searched(Searched { confidence, found_by, recorder, call_site, address: _ })) => {
+                requester = Requester { confidence, found_by, recorder, call_site, ..requester };
+            }
+            Ok(Finding::Described(at, described, known)) => {
                 if let Some(task) = tasks.get_mut(at) {
-                    *task = *described;
+                    *task = Task { known, ..*described };
+                }
+            }
+            Ok(Finding::Executables(at, exe, ancestors)) => {
+                if let Some(task) = tasks.get_mut(at) {
+                    (task.known.exe, task.known.ancestors) = (exe, ancestors);
                 }
             }
             Ok(Finding::CommandLine(at, line)) => {
@@ -121,6 +204,7 @@ fn assemble(answer: &[u8]) -> Requester {
                     task.cmdline = Some(line);
                 }
             }
+            Ok(Finding::CallSite(function)) => requester.call_site = Some(function),
             Err(_) => {}
         }
     }
@@ -131,75 +215,24 @@ fn assemble(answer: &[u8]) -> Requester {
     requester
 }
 
-/// Calls `found` with process and thread of each that may have asked.
-fn search(host: &Host, caller: Caller, parent: Parent, found: &mut dyn FnMut(i32, i32)) -> Confidence {
+/// Calls `found` with each that may have asked.
+fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, found: &mut dyn FnMut(Candidate)) -> Searched {
     match caller {
-        Caller::Kernel => blocked::search(host, parent, SEARCH, found),
-        Caller::Xtables | Caller::Modprobe | Caller::Hook => {
-            // A parent that ended meanwhile leaves us to PID 1, or its number to somebody younger than we are.
-            let stat = (parent.pid > 0).then(|| task::Stat::read(host, &parent.pid.to_string())).flatten();
-            let is_older = stat.is_some_and(|stat| parent.we_started.is_none_or(|ours| stat.started <= ours));
-            if !is_older || !still_our_parent(host, parent.pid) {
-                return Confidence::Unknown;
-            }
-            found(parent.pid, parent.pid);
-            Confidence::Exact
-        }
+        Caller::Kernel => recorded::search(host, name, parent, found).unwrap_or_else(|why| {
+            let searched = blocked::search(host, parent, SEARCH, found);
+            Searched { recorder: Some(why), ..searched }
+        }),
+        Caller::Xtables | Caller::Modprobe | Caller::Hook => parent::search(host, caller, parent, found),
     }
 }
 
 /// Whether what was described is what was found, not a successor of its number.
-fn still(host: &Host, caller: Caller, pid: i32, tid: i32) -> bool {
-    match caller {
-        Caller::Kernel => blocked::waits(host, &format!("{pid}/task/{tid}")),
-        Caller::Xtables | Caller::Modprobe | Caller::Hook => still_our_parent(host, pid),
-    }
-}
-
-/// Asked in the child, whose own parent is the helper.
-fn still_our_parent(host: &Host, pid: i32) -> bool {
-    let helper = nix::unistd::getppid().as_raw();
-    task::Stat::read(host, &helper.to_string()).is_some_and(|stat| stat.parent == pid)
+fn is_still(host: &Host, candidate: &Candidate) -> bool {
+    let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
+    let stat = task::Stat::read(host, &directory);
+    let is_that = stat.is_some_and(|stat| candidate.started_by.is_none_or(|time| stat.started <= time));
+    is_that && (!candidate.waits || waiting::look(host, &directory) != Waiting::No)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_that_calls_us_is_known_exactly() {
-        let host = Host::this();
-        let parent = Parent::of_ours(&host);
-        assert_eq!(parent.kind, ParentKind::Program);
-        let requester = identify(&host, Caller::Xtables, parent, true);
-        assert_eq!(requester.confidence, Confidence::Exact);
-        assert_eq!(requester.task.pid, Some(parent.pid));
-        assert!(requester.task.cmdline.is_some());
-        let requester = identify(&host, Caller::Xtables, parent, false);
-        assert_eq!(requester.task.cmdline, None);
-    }
-
-    #[test]
-    fn an_answer_cut_anywhere_is_what_came_before() {
-        let mut answer = Vec::new();
-        let task = Task { pid: Some(7), ..Task::default() };
-        tell(&mut answer, &Finding::Candidate(7, 7));
-        let candidate = answer.len();
-        tell(&mut answer, &Finding::Searched(Confidence::Likely));
-        let first = answer.len();
-        tell(&mut answer, &Finding::Described(0, Box::new(Task { uid: Some(5), ..task })));
-        let second = answer.len();
-        tell(&mut answer, &Finding::CommandLine(0, vec![Text::from("iptables")]));
-        for length in 0..=answer.len() {
-            let requester = assemble(&answer[..length]);
-            let expected = match length {
-                _ if length < candidate => Confidence::Unknown,
-                _ if length < first => Confidence::Ambiguous,
-                _ => Confidence::Likely,
-            };
-            assert_eq!(requester.confidence, expected, "{length}");
-            assert_eq!(requester.task.uid.is_some(), length >= second, "{length}");
-            assert_eq!(requester.task.cmdline.is_some(), length == answer.len(), "{length}");
-        }
-    }
-}
+mod tests;

@@ -17,8 +17,13 @@ use crate::text::Text;
 const MAX_PARENTS: usize = 32;
 /// At most so many bytes of a command line are kept; a record stays small whatever a process writes there.
 const MAX_CMDLINE: usize = 4096;
-/// PF_KTHREAD, include/linux/sched.h.
+/// PF_KTHREAD and PF_EXITING, include/linux/sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+const ENDING: u64 = 0x0000_0004;
+
+/// The first namespaces' numbers never change (PROC_USER_INIT_INO, PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const FIRST_USER_NAMESPACE: &[u8] = b"user:[4026531837]";
+const FIRST_PID_NAMESPACE: &[u8] = b"pid:[4026531836]";
 
 /// The fields of `/proc/PID/stat` that matter here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Stat {
     pub parent: i32,
     /// A thread of the kernel's.
     pub is_kernel_thread: bool,
+    /// It is over, or about to be.
+    pub is_ending: bool,
     /// Threads of the process.
     pub threads: u64,
     /// Start, in clock ticks since boot.
@@ -47,11 +54,13 @@ impl Stat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         // The first of these is field 3 of the manual page.
         let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        let (state, flags) = (*fields.first()?.as_bytes().first()?, number(9)?);
         Some(Stat {
             comm,
-            state: *fields.first()?.as_bytes().first()?,
+            state,
             parent: fields.get(1)?.parse().ok()?,
-            is_kernel_thread: number(9)? & KERNEL_THREAD != 0,
+            is_kernel_thread: flags & KERNEL_THREAD != 0,
+            is_ending: flags & ENDING != 0 || matches!(state, b'Z' | b'X'),
             threads: number(20)?,
             started: number(22)?,
         })
@@ -72,24 +81,33 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
     let stat = Stat::read(host, &directory)?;
     let status = host.read(format!("/proc/{directory}/status"), 65536).unwrap_or_default();
     let (uid, euid) = user_ids(&status);
-    let cgroups = host.read(format!("/proc/{pid}/cgroup"), 65536).unwrap_or_default();
+    let cgroups = host.read(format!("/proc/{pid}/cgroup"), 65536);
+    let login = |file: &str| login(host, pid, file);
+    let known = Known {
+        unit: cgroups.is_ok(),
+        container: cgroups.is_ok(),
+        // A kernel that keeps no logins has no such file, and whoever is root may read it.
+        auid: true,
+        ..Known::default()
+    };
+    let cgroups = cgroups.unwrap_or_default();
     Some(Task {
         pid: Some(pid),
         tid: Some(tid),
         comm: Some(stat.comm),
-        exe: link(host, &format!("/proc/{pid}/exe")),
+        exe: executable(host, pid),
         cmdline: None,
         uid,
         euid,
-        auid: login(host, pid, "loginuid"),
-        session: login(host, pid, "sessionid"),
+        auid: login("loginuid"),
+        session: login("sessionid"),
         unit: cgroup::unit(&cgroups),
         container: cgroup::container(&cgroups),
         userns: namespace(host, pid, "user"),
         mntns: namespace(host, pid, "mnt"),
         netns: namespace(host, pid, "net"),
         parents: parents(host, stat.parent),
-        known: Known::default(),
+        known,
     })
 }
 
@@ -103,6 +121,11 @@ pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
     }
     // Kernel threads have none.
     (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(Text::from).collect())
+}
+
+/// Path of a process's executable as the kernel knows it; kernel threads have none.
+pub fn executable(host: &Host, pid: i32) -> Option<Text> {
+    link(host, &format!("/proc/{pid}/exe"))
 }
 
 /// Where a link of `/proc` leads; never follows it, so a dead file server behind it does not matter.
@@ -124,17 +147,28 @@ fn login(host: &Host, pid: i32, file: &str) -> Option<u32> {
     u32::try_from(id).ok().filter(|&id| id != u32::MAX)
 }
 
+/// Whether a process lives in the host's namespace of that kind. The first user namespace has a number of its own; of
+/// the other kinds those of PID 1 are the host's, as long as we see the host's PID 1.
 fn namespace(host: &Host, pid: i32, kind: &str) -> Option<Namespace> {
     let theirs = link(host, &format!("/proc/{pid}/ns/{kind}"))?;
-    let first = link(host, &format!("/proc/1/ns/{kind}"))?;
-    Some(if theirs == first { Namespace::Host } else { Namespace::Other })
+    let is_host = match kind {
+        "user" => theirs.as_bytes() == FIRST_USER_NAMESPACE,
+        _ if !sees_the_host(host) => return None,
+        _ => theirs == link(host, &format!("/proc/1/ns/{kind}"))?,
+    };
+    Some(if is_host { Namespace::Host } else { Namespace::Other })
+}
+
+/// Whether the processes that we see are the host's: a program in a container may have run us.
+pub fn sees_the_host(host: &Host) -> bool {
+    link(host, "/proc/self/ns/pid").is_some_and(|ours| ours.as_bytes() == FIRST_PID_NAMESPACE)
 }
 
 fn parents(host: &Host, mut pid: i32) -> Vec<Parent> {
     let mut parents = Vec::new();
     while pid > 0 && parents.len() < MAX_PARENTS {
         let Some(stat) = Stat::read(host, &pid.to_string()) else { break };
-        parents.push(Parent { pid, comm: Some(stat.comm), exe: link(host, &format!("/proc/{pid}/exe")) });
+        parents.push(Parent { pid, comm: Some(stat.comm), exe: executable(host, pid) });
         pid = stat.parent;
     }
     parents

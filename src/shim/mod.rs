@@ -14,7 +14,7 @@ use crate::invocation::{self, Invocation, Load};
 use crate::judge::{Judge, Judgement};
 use crate::model::{Action, Change, ModuleState, Outcome, Record, Request, Requester, Setting};
 use crate::policy::Policy;
-use crate::requester::{Parent, identify};
+use crate::requester::{Parent, Wishes, identify};
 use crate::text::Text;
 
 use lifeboat::Phase;
@@ -57,7 +57,10 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
         _ => return pass_on(&host, policy, argv, marker),
     };
 
-    let requester = identify(&host, load.caller, parent, policy.audit.cmdline);
+    // The kernel asks for one name at a time; of several, who asked is the same for all.
+    let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
+    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: Vec::new() };
+    let requester = identify(&host, first, load.caller, parent, &wishes);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
     let mut cases = Case::all(argv, &load, &judge, &requester);

@@ -1,0 +1,84 @@
+//! Which file an open file or a path is, without asking whoever serves it: statx(2) with what is known already.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
+
+use nix::NixPath;
+
+use super::Host;
+
+/// A file as the kernel tells it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Device of its file system, major and minor.
+    pub device: (u32, u32),
+    /// Its number there.
+    pub inode: u64,
+    /// The mount that it is reached through, as in `/proc/PID/mountinfo`: no two mount namespaces share one. Absent
+    /// before 5.8.
+    pub mount: Option<u64>,
+}
+
+impl Identity {
+    /// Whether both are the same file, whatever way leads there.
+    pub fn is_same_file(&self, other: &Identity) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+impl Host {
+    /// The file that `path` leads to, links followed.
+    pub fn identity(&self, path: impl AsRef<Path>) -> io::Result<Identity> {
+        // What is below another root is opened there; a link of /proc's leads to its file only directly.
+        if self.is_this() {
+            return path.as_ref().with_nix_path(|path| identity_at(libc::AT_FDCWD, path, libc::AT_NO_AUTOMOUNT))?;
+        }
+        identity_of(&self.open_with(path.as_ref(), nix::fcntl::OFlag::O_PATH)?)
+    }
+}
+
+/// The file that is open as `file`.
+pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
+    identity_at(file.as_fd().as_raw_fd(), c"", libc::AT_EMPTY_PATH)
+}
+
+fn identity_at(directory: RawFd, path: &CStr, flags: i32) -> io::Result<Identity> {
+    let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let wanted = libc::STATX_INO | libc::STATX_MNT_ID;
+    // SAFETY: `path` ends in NUL and `stat` has room for the structure, which is plain numbers and was zeroed.
+    let stat = unsafe {
+        let flags = flags | libc::AT_STATX_DONT_SYNC;
+        if libc::statx(directory, path.as_ptr(), flags, wanted, stat.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat.assume_init()
+    };
+    let mount = (stat.stx_mask & libc::STATX_MNT_ID != 0).then_some(stat.stx_mnt_id);
+    Ok(Identity { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino, mount })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_its_file_and_a_copy_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "x").unwrap();
+        fs::copy(root.path().join("file"), root.path().join("copy")).unwrap();
+        fs::hard_link(root.path().join("file"), root.path().join("hard")).unwrap();
+        std::os::unix::fs::symlink("/file", root.path().join("link")).unwrap();
+        let host = Host::at(root.path()).unwrap();
+        let file = Host::this().identity(root.path().join("file")).unwrap();
+        for (name, same) in [("/file", true), ("/hard", true), ("/link", true), ("/copy", false)] {
+            assert_eq!(host.identity(name).unwrap().is_same_file(&file), same, "{name}");
+        }
+        assert!(host.identity("/missing").is_err());
+        assert_eq!(host.identity("/file").unwrap(), file);
+        assert!(file.mount.is_some());
+    }
+}

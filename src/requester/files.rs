@@ -1,0 +1,205 @@
+//! Which files of the host the executables are that rules ask for.
+//!
+//! A path proves nothing: a container has a `/usr/bin/dockerd` of its own, and anybody may mount another file over it
+//! in a mount namespace of theirs. So the file is compared, device and inode, with what PID 1 finds under that path.
+//! A file that was replaced while it ran (an upgrade) has left its path and its number means nothing any more; its old
+//! path counts if it was reached through the very mount that PID 1 has there, which nobody can have but in PID 1's own
+//! mount namespace.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+use crate::host::Host;
+use crate::host::identity::{Identity, identity_of};
+use crate::model::{Files, Parent};
+use crate::requester::task;
+
+/// What the kernel appends to the path of a file that has none any more (`d_path`, fs/d_path.c).
+const DELETED: &[u8] = b" (deleted)";
+/// Where PID 1's root is, whatever ours is.
+const FIRST_ROOT: &str = "/proc/1/root";
+
+/// The files that the policy names, as PID 1 sees them.
+pub struct Executables<'a> {
+    files: Vec<Named<'a>>,
+    /// Some could not be looked at, or we don't see the host at all.
+    incomplete: bool,
+}
+
+struct Named<'a> {
+    /// As the policy writes it.
+    path: &'a str,
+    /// What lies there now.
+    now: Option<Identity>,
+    /// Where that is once all links are followed, and through which mount.
+    place: Option<(Vec<u8>, Option<u64>)>,
+}
+
+impl<'a> Executables<'a> {
+    /// Looks at each of `paths`, which are absolute.
+    pub fn new(host: &Host, paths: &[&'a str]) -> Executables<'a> {
+        let first = task::sees_the_host(host).then(|| Host::at(&host.shown(FIRST_ROOT)).ok()).flatten();
+        let Some(first) = first else { return Executables { files: Vec::new(), incomplete: true } };
+        let mut incomplete = false;
+        let files = paths.iter().map(|path| {
+            let named = Named::new(&first, path);
+            incomplete |= named.is_err();
+            named.unwrap_or(Named { path, now: None, place: None })
+        });
+        let files = files.collect();
+        Executables { files, incomplete }
+    }
+
+    /// Which of them the executable of `pid` is.
+    pub fn of(&self, host: &Host, pid: i32) -> Files {
+        let Some(shown) = task::executable(host, pid) else {
+            // A kernel thread runs no file.
+            let is_none = task::Stat::read(host, &pid.to_string()).is_some_and(|stat| stat.is_kernel_thread);
+            return Files { are: Vec::new(), complete: is_none };
+        };
+        let Ok(identity) = host.identity(format!("/proc/{pid}/exe")) else { return Files::default() };
+        let are = self.files.iter().filter(|named| named.is(shown.as_bytes(), &identity));
+        Files { are: are.map(|named| named.path.to_owned()).collect(), complete: !self.incomplete }
+    }
+
+    /// Which of them the executables of all `parents` are; the last of them is PID 1 or a child of the kernel's.
+    pub fn of_all(&self, host: &Host, parents: &[Parent]) -> Files {
+        let reaches_the_top = parents.last().is_none_or(|parent| parent.pid <= 2);
+        let mut together = Files { are: Vec::new(), complete: reaches_the_top && !self.incomplete };
+        for parent in parents {
+            let files = self.of(host, parent.pid);
+            together.complete &= files.complete;
+            together.are.extend(files.are);
+        }
+        together.are.sort_unstable();
+        together.are.dedup();
+        together
+    }
+}
+
+impl Named<'_> {
+    fn new<'a>(first: &Host, path: &'a str) -> std::io::Result<Named<'a>> {
+        let absent = |error: &std::io::Error| {
+            matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+        };
+        match first.open_with(Path::new(path), OFlag::O_PATH) {
+            Ok(file) => {
+                let now = identity_of(&file)?;
+                Ok(Named { path, now: Some(now), place: Some((real_path(&file)?, now.mount)) })
+            }
+            // Nobody runs it now, but somebody may run what was there.
+            Err(error) if absent(&error) => {
+                let (directory, name) = path.rsplit_once('/').unwrap_or_default();
+                let directory = if directory.is_empty() { "/" } else { directory };
+                let place = match first.open_with(Path::new(directory), OFlag::O_PATH | OFlag::O_DIRECTORY) {
+                    Ok(directory) => {
+                        let mut place = real_path(&directory)?;
+                        place.extend(if place == b"/" { &b""[..] } else { b"/" });
+                        place.extend(name.as_bytes());
+                        Some((place, identity_of(&directory)?.mount))
+                    }
+                    Err(error) if absent(&error) => None,
+                    Err(error) => return Err(error),
+                };
+                Ok(Named { path, now: None, place })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the executable that the kernel shows as `shown` is this file.
+    fn is(&self, shown: &[u8], identity: &Identity) -> bool {
+        if self.now.is_some_and(|now| now.is_same_file(identity)) {
+            return true;
+        }
+        let Some((place, mount)) = &self.place else { return false };
+        mount.is_some() && *mount == identity.mount && shown.strip_suffix(DELETED) == Some(place)
+    }
+}
+
+fn real_path(file: &std::fs::File) -> std::io::Result<Vec<u8>> {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok(path.as_os_str().as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(inode: u64, mount: u64) -> Identity {
+        Identity { device: (8, 1), inode, mount: Some(mount) }
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_number_and_a_former_one_by_its_mount() {
+        let named = Named {
+            path: "/usr/sbin/dockerd",
+            now: Some(identity(7, 20)),
+            place: Some((b"/usr/bin/dockerd".to_vec(), Some(20))),
+        };
+        for (shown, other, expected) in [
+            // The file itself, by whatever name and mount.
+            ("/usr/bin/dockerd", identity(7, 20), true),
+            ("/elsewhere/x", identity(7, 99), true),
+            // A copy, and a file of that name in another mount namespace.
+            ("/home/u/dockerd", identity(8, 20), false),
+            ("/usr/bin/dockerd", identity(8, 99), false),
+            ("/usr/bin/dockerd", Identity { device: (8, 2), ..identity(7, 99) }, false),
+            // What was there before an upgrade; the same from another mount, and of another name.
+            ("/usr/bin/dockerd (deleted)", identity(6, 20), true),
+            ("/usr/bin/dockerd (deleted)", identity(6, 99), false),
+            ("/usr/bin/dockerd (deleted)", Identity { mount: None, ..identity(6, 20) }, false),
+            ("/usr/bin/other (deleted)", identity(6, 20), false),
+            ("/usr/sbin/dockerd (deleted)", identity(6, 20), false),
+        ] {
+            assert_eq!(named.is(shown.as_bytes(), &other), expected, "{shown} {other:?}");
+        }
+        let unknown = Named { path: "/x", now: None, place: Some((b"/x".to_vec(), None)) };
+        assert!(!unknown.is(b"/x (deleted)", &Identity { mount: None, ..identity(6, 20) }));
+    }
+
+    #[test]
+    fn a_path_leads_to_its_file_below_the_hosts_root() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("usr/bin/dockerd");
+        std::fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        std::os::unix::fs::symlink("/usr/bin", root.path().join("bin")).unwrap();
+        std::fs::write(&file, "1").unwrap();
+        let host = Host::at(root.path()).unwrap();
+        let running = Host::this().identity(&file).unwrap();
+        let shown = file.as_os_str().as_bytes().to_vec();
+        let is = |path: &str, shown: &[u8]| Named::new(&host, path).unwrap().is(shown, &running);
+        for (path, expected) in
+            [("/usr/bin/dockerd", true), ("/bin/dockerd", true), ("/usr/bin/other", false), ("/no/where", false)]
+        {
+            assert_eq!(is(path, &shown), expected, "{path}");
+        }
+        // Replaced, and removed, while it runs.
+        let deleted = [&shown, DELETED].concat();
+        std::fs::write(root.path().join("new"), "2").unwrap();
+        std::fs::rename(root.path().join("new"), &file).unwrap();
+        assert!(is("/usr/bin/dockerd", &deleted) && is("/bin/dockerd", &deleted) && !is("/usr/bin/other", &deleted));
+        std::fs::remove_file(&file).unwrap();
+        assert!(is("/usr/bin/dockerd", &deleted) && is("/bin/dockerd", &deleted));
+        assert!(!is("/usr/bin/dockerd", &shown));
+    }
+
+    #[test]
+    fn our_own_executable_is_found() {
+        let host = Host::this();
+        let ours = std::env::current_exe().unwrap();
+        let ours = ours.to_str().unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let executables = Executables::new(&host, &[ours, "/bin/sh", "/no/such/file", "/no"]);
+        // In a container nothing is known of the host's files; the guests of tests/vm are hosts.
+        let is_host = task::sees_the_host(&host) && Host::at(Path::new(FIRST_ROOT)).is_ok();
+        let expected = if is_host { vec![ours.to_owned()] } else { Vec::new() };
+        assert_eq!(executables.of(&host, pid), Files { are: expected.clone(), complete: is_host });
+        let parents = [Parent { pid, ..Parent::default() }];
+        assert_eq!(executables.of_all(&host, &parents), Files { are: expected, complete: false });
+        assert_eq!(Executables::new(&host, &[]).of_all(&host, &[]).complete, is_host);
+    }
+}

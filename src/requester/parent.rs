@@ -1,0 +1,92 @@
+//! Who asked, if a program ran us: our parent, less the shells and modprobes between that only run us.
+
+use crate::host::Host;
+use crate::model::{Caller, Confidence, FoundBy};
+use crate::requester::{Candidate, Parent, Searched, task};
+
+/// More than a shell, a modprobe and another shell there are not between.
+const MAX_BETWEEN: usize = 4;
+/// Executables that are shells.
+const SHELLS: [&[u8]; 7] = [b"sh", b"dash", b"bash", b"busybox", b"ash", b"ksh", b"zsh"];
+
+/// Calls `found` with the process that wanted us to run.
+pub(super) fn search(host: &Host, caller: Caller, parent: Parent, found: &mut dyn FnMut(Candidate)) -> Searched {
+    let is_older = |stat: &task::Stat| parent.we_started.is_none_or(|ours| stat.started <= ours);
+    let read = |pid: i32| (pid > 0).then(|| task::Stat::read(host, &pid.to_string())).flatten().filter(is_older);
+    // A parent that ended meanwhile leaves us to PID 1, or its number to somebody younger than we are.
+    let Some(mut stat) = read(parent.pid).filter(|_| still_ours(host, parent.pid)) else { return Searched::default() };
+    let mut pid = parent.pid;
+    for _ in 0..MAX_BETWEEN {
+        if !only_runs_us(host, caller, pid) {
+            break;
+        }
+        let above = stat.parent;
+        let Some(next) = read(above) else { break };
+        (pid, stat) = (above, next);
+    }
+    found(Candidate { pid, tid: pid, started_by: parent.we_started, waits: false, recorded: None, call_site: None });
+    Searched { confidence: Confidence::Exact, found_by: Some(FoundBy::Parent), ..Searched::default() }
+}
+
+/// Asked in the child that looks, whose own parent is the helper.
+fn still_ours(host: &Host, pid: i32) -> bool {
+    let helper = nix::unistd::getppid().as_raw();
+    task::Stat::read(host, &helper.to_string()).is_some_and(|stat| stat.parent == pid)
+}
+
+fn only_runs_us(host: &Host, caller: Caller, pid: i32) -> bool {
+    let Some(exe) = task::executable(host, pid) else { return false };
+    let exe = base_name(exe.as_bytes());
+    let may_be = SHELLS.contains(&exe) || (caller == Caller::Hook && (exe == b"kmod" || exe == b"modprobe"));
+    // Reading a command line is what may hang, so it is not done without need.
+    may_be
+        && task::command_line(host, pid).is_some_and(|line| {
+            let line: Vec<&[u8]> = line.iter().map(|argument| argument.as_bytes()).collect();
+            only_runs_modprobe(caller, &line)
+        })
+}
+
+/// `sh -c 'modprobe …'`, and for a hook the modprobe whose `install` line ran us.
+fn only_runs_modprobe(caller: Caller, line: &[&[u8]]) -> bool {
+    match line {
+        [shell, option, command, ..] if SHELLS.contains(&base_name(shell)) || base_name(shell) == b"-sh" => {
+            let command = command.strip_prefix(b"exec ").unwrap_or(command);
+            let program = command.split(|&byte| byte == b' ').next().unwrap_or_default();
+            let is_option = option.starts_with(b"-") && !option.starts_with(b"--") && option.ends_with(b"c");
+            let is_ours = matches!(base_name(program), b"modprobe" | b"modprobe-guard");
+            is_option && is_ours && !command.iter().any(|byte| b";&|\n`".contains(byte))
+        }
+        [program, ..] => caller == Caller::Hook && base_name(program) == b"modprobe",
+        [] => false,
+    }
+}
+
+fn base_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_runs_us_is_passed_over() {
+        for (line, hook, other) in [
+            (&["sh", "-c", "/usr/sbin/modprobe-guard --hook nf_conntrack "][..], true, true),
+            (&["/bin/bash", "-ec", "exec modprobe nf_nat"], true, true),
+            (&["sh", "-c", "modprobe nf_nat; rm -r /tmp/x"], false, false),
+            (&["sh", "-c", "modprobe a && b"], false, false),
+            (&["sh", "/etc/rc.local"], false, false),
+            (&["bash"], false, false),
+            (&["sh", "-c", "iptables -t nat -L"], false, false),
+            (&["/sbin/modprobe", "-q", "--", "nf_nat"], true, false),
+            (&["modprobe", "nf_nat", "modprobe"], true, false),
+            (&["kmod", "load", "x"], false, false),
+            (&[], false, false),
+        ] {
+            let bytes: Vec<&[u8]> = line.iter().map(|argument| argument.as_bytes()).collect();
+            assert_eq!(only_runs_modprobe(Caller::Hook, &bytes), hook, "{line:?}");
+            assert_eq!(only_runs_modprobe(Caller::Modprobe, &bytes), other, "{line:?}");
+        }
+    }
+}

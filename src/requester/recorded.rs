@@ -1,0 +1,102 @@
+//! Who asked, by what the recorder wrote down.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+
+use crate::host::Host;
+use crate::model::{Confidence, FoundBy};
+use crate::requester::recorder::{Entry, Recorder, since_boot};
+use crate::requester::waiting::{Waiting, look};
+use crate::requester::{Candidate, KTHREADD, Parent, Searched, task};
+
+/// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over:
+/// only young ones are taken for the former. Nanoseconds.
+const GONE: u64 = 1_000_000_000;
+/// A task that has asked and not yet gone to sleep is looked at so many times, so far apart.
+const LOOKS: u32 = 20;
+const APART: Duration = Duration::from_micros(250);
+/// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
+const MAX_CANDIDATES: usize = 50;
+/// Nanoseconds of a clock tick as `/proc` counts: USER_HZ is 100 wherever this runs.
+const TICK: u64 = 10_000_000;
+
+/// Calls `found` with each task that may have asked for `name`.
+///
+/// # Errors
+/// Why the recorder can't tell, in words.
+pub(super) fn search(
+    host: &Host,
+    name: &[u8],
+    parent: Parent,
+    found: &mut dyn FnMut(Candidate),
+) -> Result<Searched, String> {
+    let recorder = Recorder::open()?;
+    // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
+    let waited = parent.pid != KTHREADD;
+    let judge = |entry| judge(host, waited, entry);
+    let mut candidates: Vec<(Entry, Candidate)> =
+        recorder.open_requests(name, waited).into_iter().filter_map(judge).take(MAX_CANDIDATES).collect();
+    let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
+    match candidates.as_slice() {
+        [] => return Err("the recorder holds no such request".into()),
+        [(entry, candidate)] => {
+            if !recorder.serve(entry) {
+                return Err("the recorder's only such request was taken by another helper".into());
+            }
+            searched.confidence = Confidence::Exact;
+            searched.address = Some(entry.call_site);
+            searched.call_site = candidate.call_site.clone();
+        }
+        [(first, candidate), others @ ..] => {
+            searched.confidence = Confidence::Ambiguous;
+            if others.iter().all(|(other, _)| other.call_site == first.call_site) {
+                searched.address = Some(first.call_site);
+                searched.call_site = candidate.call_site.clone();
+            }
+        }
+    }
+    candidates.drain(..).for_each(|(_, candidate)| found(candidate));
+    Ok(searched)
+}
+
+/// What became of the task that made the request; `None` if it went on, so that this is over.
+fn judge(host: &Host, waited: bool, entry: Entry) -> Option<(Entry, Candidate)> {
+    let directory = format!("{}/task/{}", entry.pid, entry.tid);
+    // A successor of its number can only have started after it.
+    let is_there = || {
+        let stat = task::Stat::read(host, &directory);
+        stat.is_some_and(|stat| stat.started <= entry.time / TICK && !stat.is_ending)
+    };
+    let mut candidate = Candidate {
+        pid: entry.pid,
+        tid: entry.tid,
+        started_by: Some(entry.time / TICK),
+        waits: waited,
+        recorded: Some((entry.uid, entry.comm.clone())),
+        call_site: None,
+    };
+    let is_young = since_boot().saturating_sub(entry.time) <= GONE;
+    if !is_there() {
+        return is_young.then_some((entry, candidate));
+    }
+    for _ in 0..LOOKS {
+        if !waited {
+            break;
+        }
+        match look(host, &directory) {
+            Waiting::Yes(call_site) => {
+                candidate.call_site = call_site;
+                break;
+            }
+            // It may have been killed between the two looks.
+            Waiting::No if is_there() => return None,
+            Waiting::No => return is_young.then_some((entry, candidate)),
+            // On its way to sleep; one that runs for long can't be told from one that is about to.
+            Waiting::CannotTell => {
+                let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
+            }
+        }
+    }
+    Some((entry, candidate))
+}

@@ -1,0 +1,139 @@
+//! Loading the recorder into the kernel, and taking it out again: the administrator's part.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{FsType, statfs};
+use nix::unistd::{mkdir, unlink};
+
+use super::program::program;
+use super::ring::STRIDE;
+use super::{DIRECTORY, LINK, NAME, REQUESTS, Recorder, TRACEPOINT, bpf};
+use crate::host::Host;
+
+/// Where bpffs belongs, and how it is known (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
+const BPFFS: &str = "/sys/fs/bpf";
+const BPFFS_MAGIC: FsType = FsType(0xcafe_4a11_u32 as libc::__fsword_t);
+/// Requests that are kept of each processor: fifty are served at once, all of which may have come from one.
+const LEAST: usize = 64;
+/// So many are kept in all, if that is more.
+const TOGETHER: usize = 1024;
+/// What a kernel writes into `/sys/kernel/security/lockdown` when nobody may read its memory.
+const NO_READING: &[u8] = b"[confidentiality]";
+
+/// A recorder at work.
+#[derive(Debug, PartialEq, Eq)]
+pub struct State {
+    /// Requests written down since it was installed.
+    pub count: u64,
+}
+
+/// Loads the recorder and gives it its names; leaves one that works alone. Says whether it is new.
+///
+/// # Errors
+/// What is in the way, in words; with the verifier's if the kernel refuses the program.
+pub fn install(host: &Host) -> Result<bool, String> {
+    if state(host).is_ok() {
+        return Ok(false);
+    }
+    if is_locked_down(host) {
+        return Err("the kernel is locked down (confidentiality): no program may read the name asked for".into());
+    }
+    // What is there does not work, or not any more.
+    remove()?;
+    have_bpffs()?;
+    // Before 5.11 maps count as locked memory.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+
+    let rows = possible_processors(host);
+    let entries = (TOGETHER / rows).max(LEAST).next_power_of_two();
+    let failed = |what: &'static str| move |error: io::Error| format!("bpf(2): {what}: {error}");
+    let (Ok(count), Ok(size)) = (u32::try_from(rows), u32::try_from((entries + 1) * STRIDE * 8)) else {
+        return Err(format!("{rows} processors are too many"));
+    };
+    let map = bpf::create_array(NAME, count, size).map_err(failed("make the map"))?;
+    let instructions = program(map.as_raw_fd(), i32::try_from(entries).unwrap_or(0));
+    let program = bpf::load(NAME, &instructions).map_err(failed("load the program"))?;
+    let link = bpf::attach(TRACEPOINT, program.as_fd()).map_err(failed("attach to the tracepoint module_request"))?;
+
+    match mkdir(DIRECTORY, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(format!("{DIRECTORY}: make: {error}")),
+    }
+    for (path, object) in [(REQUESTS, &map), (LINK, &link)] {
+        bpf::pin(path, object.as_fd()).map_err(|error| format!("{}: pin: {error}", path.to_string_lossy()))?;
+    }
+    state(host)?;
+    Ok(true)
+}
+
+/// Takes the recorder out of the kernel. Says whether there was one.
+///
+/// # Errors
+/// Those of unlink(2), with the path.
+pub fn remove() -> Result<bool, String> {
+    let mut was_there = false;
+    // Also what a former release of ours left there.
+    let names = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    for path in names.map(|entry| entry.path()) {
+        unlink(&path).map_err(|error| format!("{}: remove: {error}", path.display()))?;
+        was_there = true;
+    }
+    let _ = std::fs::remove_dir(DIRECTORY);
+    Ok(was_there)
+}
+
+/// Whether the recorder is there, complete, and at its tracepoint.
+///
+/// # Errors
+/// What is missing, in words.
+pub fn state(host: &Host) -> Result<State, String> {
+    let open = |path: &CStr| -> Result<OwnedFd, String> {
+        bpf::get(path).map_err(|error| format!("{}: open: {error}", path.to_string_lossy()))
+    };
+    let (map, link) = (open(REQUESTS)?, open(LINK)?);
+    let broken = |path: &CStr| {
+        let shown = path.to_string_lossy().into_owned();
+        move |error: io::Error| format!("{shown}: {error}")
+    };
+    let recorder = Recorder::of_map(&map).map_err(broken(REQUESTS))?;
+    let id = bpf::map_info(map.as_fd()).map_err(broken(REQUESTS))?.id;
+    let maps = bpf::maps_of_link(TRACEPOINT, link.as_fd()).map_err(broken(LINK))?;
+    if !maps.contains(&id) {
+        return Err(format!("{}: its program writes elsewhere; run guard enable", LINK.to_string_lossy()));
+    }
+    if is_locked_down(host) {
+        return Err("the kernel was locked down (confidentiality) since: names can't be read any more".into());
+    }
+    Ok(State { count: recorder.count() })
+}
+
+fn is_locked_down(host: &Host) -> bool {
+    let state = host.line("/sys/kernel/security/lockdown").unwrap_or_default();
+    state.windows(NO_READING.len()).any(|window| window == NO_READING)
+}
+
+fn have_bpffs() -> Result<(), String> {
+    let is_there = || statfs(Path::new(BPFFS)).is_ok_and(|found| found.filesystem_type() == BPFFS_MAGIC);
+    if is_there() {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=700"))
+        .map_err(|error| format!("{BPFFS}: mount bpffs: {error}"))
+}
+
+/// Rows are counted by processors that may ever be there, hot-added ones too.
+fn possible_processors(host: &Host) -> usize {
+    let list = host.line("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = list.rsplit(|byte| !byte.is_ascii_digit()).next().unwrap_or_default();
+    let last: Option<usize> = std::str::from_utf8(last).ok().and_then(|number| number.parse().ok());
+    // Without sysfs: as many as any kernel of ours knows; a row costs 8 KiB.
+    last.map_or(512, |last| last.saturating_add(1).min(8192))
+}

@@ -1,0 +1,191 @@
+//! The recorder's program: what the kernel runs, in the task that asks, at the raw tracepoint `module_request`.
+//!
+//! The tracepoint (include/trace/events/module.h) is passed in `__request_module` after the task has got one of the 50
+//! slots and before the helper is started, so that what is written here is there when the helper looks. Its arguments
+//! are the name, whether the task waits, and the address it was called from. The kernel runs it without interruption
+//! by another run on the same processor.
+//!
+//! In C it would read:
+//!
+//! ```c
+//! struct row *row = bpf_map_lookup_elem(&requests, &processor);
+//! struct entry *entry = &row->entries[row->count & (ENTRIES - 1)];
+//! entry->sequence = 0;
+//! entry->time = bpf_ktime_get_boot_ns();
+//! entry->task = bpf_get_current_pid_tgid();
+//! entry->call_site = args[2];
+//! entry->user = bpf_get_current_uid_gid();
+//! entry->waited = args[1] & 1;
+//! bpf_get_current_comm(entry->comm, 16);
+//! bpf_probe_read_kernel_str(entry->name, 56, (void *)args[0]);
+//! row->count += 1;
+//! entry->sequence = row->count * 2;
+//! return 0;
+//! ```
+#![forbid(unsafe_code)]
+
+use super::bpf::Instruction;
+use super::ring::{STRIDE, word};
+
+/// Bytes of a row's head and of an entry, as a shift.
+const STRIDE_SHIFT: i32 = 7;
+/// Room for a task's name and for a name asked for, bytes, the NUL included.
+const COMM: i32 = 16;
+const NAME: i32 = 56;
+
+/// Registers. The first five carry a call's arguments and are lost in it, `R0` its result; `R6` to `R9` are kept;
+/// `FRAME` is the end of 512 bytes of stack.
+#[derive(Clone, Copy)]
+enum Register {
+    R0 = 0,
+    R1 = 1,
+    R2 = 2,
+    R3 = 3,
+    R6 = 6,
+    R7 = 7,
+    R8 = 8,
+    R9 = 9,
+    Frame = 10,
+}
+use Register::{Frame, R0, R1, R2, R3, R6, R7, R8, R9};
+
+/// Functions of the kernel's that the program calls (`__BPF_FUNC_MAPPER`, include/uapi/linux/bpf.h).
+#[derive(Clone, Copy)]
+enum Function {
+    MapLookupElement = 1,
+    ProcessorId = 8,
+    CurrentPidTgid = 14,
+    CurrentUidGid = 15,
+    CurrentComm = 16,
+    ProbeReadKernelString = 115,
+    BootTime = 125,
+}
+
+/// The program for a map that is open as `map`, with rows of `entries` entries, a power of two.
+pub fn program(map: i32, entries: i32) -> Vec<Instruction> {
+    // Where the tracepoint's arguments stand in its context.
+    let (name, waits, caller) = (0, 8, 16);
+    let of_entry = |word: usize| i16::try_from(word * 8).unwrap_or(0);
+    let bytes = |words: usize| i32::try_from(words * 8).unwrap_or(0);
+    vec![
+        /*  0 */ copy(R6, R1), // the context
+        // The row of this processor: a key on the stack, and the map by its descriptor (two places long).
+        /*  1 */
+        call(Function::ProcessorId),
+        /*  2 */ store_half(Frame, -4, R0),
+        /*  3 */ map_address(R1, map),
+        /*  4 */ Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
+        /*  5 */ copy(R2, Frame),
+        /*  6 */ add(R2, -4),
+        /*  7 */ call(Function::MapLookupElement),
+        /*  8 */ jump_if_zero(R0, 32), // to 41: the kernel wants it asked, though every processor has a row
+        /*  9 */ copy(R7, R0),
+        // R8: how many were written before; R9: the entry after them.
+        /* 10 */ load(R8, R7, 0),
+        /* 11 */ copy(R9, R8),
+        /* 12 */ and(R9, entries - 1),
+        /* 13 */ shift_left(R9, STRIDE_SHIFT),
+        /* 14 */ add_register(R9, R7),
+        /* 15 */ add(R9, bytes(STRIDE)),
+        // Not whole from here on.
+        /* 16 */ store_zero(R9, of_entry(word::SEQUENCE)),
+        /* 17 */ call(Function::BootTime),
+        /* 18 */ store(R9, of_entry(word::TIME), R0),
+        /* 19 */ call(Function::CurrentPidTgid),
+        /* 20 */ store(R9, of_entry(word::TASK), R0),
+        /* 21 */ load(R1, R6, caller),
+        /* 22 */ store(R9, of_entry(word::CALL_SITE), R1),
+        /* 23 */ call(Function::CurrentUidGid),
+        /* 24 */ store(R9, of_entry(word::USER), R0),
+        /* 25 */ load(R1, R6, waits),
+        /* 26 */ and(R1, 1),
+        /* 27 */ store(R9, of_entry(word::WAITED), R1),
+        /* 28 */ copy(R1, R9),
+        /* 29 */ add(R1, bytes(word::COMM)),
+        /* 30 */ set(R2, COMM),
+        /* 31 */ call(Function::CurrentComm),
+        // What can't be read leaves an empty name, which nobody looks for.
+        /* 32 */ copy(R1, R9),
+        /* 33 */ add(R1, bytes(word::NAME)),
+        /* 34 */ set(R2, NAME),
+        /* 35 */ load(R3, R6, name),
+        /* 36 */ call(Function::ProbeReadKernelString),
+        // Whole again, and counted.
+        /* 37 */ add(R8, 1),
+        /* 38 */ store(R7, 0, R8),
+        /* 39 */ shift_left(R8, 1),
+        /* 40 */ store(R9, of_entry(word::SEQUENCE), R8),
+        /* 41 */ set(R0, 0),
+        /* 42 */ Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 }, // exit
+    ]
+}
+
+const fn instruction(code: u8, to: Register, from: Register, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers: (from as u8) << 4 | to as u8, offset, immediate }
+}
+
+/// `to = from`: BPF_ALU64 | BPF_MOV | BPF_X.
+const fn copy(to: Register, from: Register) -> Instruction {
+    instruction(0xbf, to, from, 0, 0)
+}
+
+/// `to = number`: BPF_ALU64 | BPF_MOV | BPF_K.
+const fn set(to: Register, number: i32) -> Instruction {
+    instruction(0xb7, to, R0, 0, number)
+}
+
+/// `to += number`: BPF_ALU64 | BPF_ADD | BPF_K.
+const fn add(to: Register, number: i32) -> Instruction {
+    instruction(0x07, to, R0, 0, number)
+}
+
+/// `to += from`: BPF_ALU64 | BPF_ADD | BPF_X.
+const fn add_register(to: Register, from: Register) -> Instruction {
+    instruction(0x0f, to, from, 0, 0)
+}
+
+/// `to &= number`: BPF_ALU64 | BPF_AND | BPF_K.
+const fn and(to: Register, number: i32) -> Instruction {
+    instruction(0x57, to, R0, 0, number)
+}
+
+/// `to <<= number`: BPF_ALU64 | BPF_LSH | BPF_K.
+const fn shift_left(to: Register, number: i32) -> Instruction {
+    instruction(0x67, to, R0, 0, number)
+}
+
+/// `to = *(u64 *)(from + offset)`: BPF_LDX | BPF_MEM | BPF_DW.
+const fn load(to: Register, from: Register, offset: i16) -> Instruction {
+    instruction(0x79, to, from, offset, 0)
+}
+
+/// `*(u64 *)(to + offset) = from`: BPF_STX | BPF_MEM | BPF_DW.
+const fn store(to: Register, offset: i16, from: Register) -> Instruction {
+    instruction(0x7b, to, from, offset, 0)
+}
+
+/// `*(u32 *)(to + offset) = from`: BPF_STX | BPF_MEM | BPF_W.
+const fn store_half(to: Register, offset: i16, from: Register) -> Instruction {
+    instruction(0x63, to, from, offset, 0)
+}
+
+/// `*(u64 *)(to + offset) = 0`: BPF_ST | BPF_MEM | BPF_DW.
+const fn store_zero(to: Register, offset: i16) -> Instruction {
+    instruction(0x7a, to, R0, offset, 0)
+}
+
+/// Goes on `by` instructions further if `register` is 0: BPF_JMP | BPF_JEQ | BPF_K.
+const fn jump_if_zero(register: Register, by: i16) -> Instruction {
+    instruction(0x15, register, R0, by, 0)
+}
+
+/// BPF_JMP | BPF_CALL.
+const fn call(function: Function) -> Instruction {
+    instruction(0x85, R0, R0, 0, function as i32)
+}
+
+/// The address of the map that is open as `map` (BPF_LD | BPF_IMM | BPF_DW with BPF_PSEUDO_MAP_FD); the next place
+/// holds the other half of a 64-bit number.
+const fn map_address(to: Register, map: i32) -> Instruction {
+    Instruction { code: 0x18, registers: 1 << 4 | to as u8, offset: 0, immediate: map }
+}

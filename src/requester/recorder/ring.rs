@@ -1,0 +1,313 @@
+//! What the recorder writes and the helper reads: for every processor a ring of the last requests made on it.
+//!
+//! One row a processor, since the kernel runs the program on one of them at a time without interruption, and a plain
+//! counter then does where 5.10 has no atomic one. In 64-bit words of the machine's own order:
+//!
+//! | row | |
+//! | --- | --- |
+//! | 0 | requests ever written to this row |
+//! | 1 to 15 | unused |
+//! | 16 and on | entries of 16 words; the next one to be written is the number above modulo their number |
+//!
+//! | entry | |
+//! | --- | --- |
+//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it |
+//! | 1 | time, nanoseconds since boot (CLOCK_BOOTTIME) |
+//! | 2 | process << 32 \| thread |
+//! | 3 | where in the kernel it was made: the return address |
+//! | 4 | group << 32 \| user, both real |
+//! | 5 | whether somebody waits for it, 0 or 1 |
+//! | 6, 7 | the task's name, ends at a NUL |
+//! | 8 to 14 | the name asked for, ends at a NUL |
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::text::Text;
+
+/// Words of a row's head, and of an entry.
+pub const STRIDE: usize = 16;
+/// Words of an entry, by their meaning; the program has the same numbers.
+pub mod word {
+    #![allow(missing_docs)]
+    pub const SEQUENCE: usize = 0;
+    pub const TIME: usize = 1;
+    pub const TASK: usize = 2;
+    pub const CALL_SITE: usize = 3;
+    pub const USER: usize = 4;
+    pub const WAITED: usize = 5;
+    pub const COMM: usize = 6;
+    pub const NAME: usize = 8;
+}
+/// Set in an entry's first word by the helper that served it.
+const SERVED: u64 = 1;
+/// Entries older than this are not looked at: no helper starts so late.
+const OLDEST: u64 = 60_000_000_000;
+
+/// The rows of all processors.
+pub struct Ring<'a> {
+    words: &'a [AtomicU64],
+    row: usize,
+}
+
+/// One request, as its own task wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands.
+    at: usize,
+    sequence: u64,
+    /// Nanoseconds since boot.
+    pub time: u64,
+    /// Process.
+    pub pid: i32,
+    /// Thread.
+    pub tid: i32,
+    /// Return address in the kernel.
+    pub call_site: u64,
+    /// Real user id.
+    pub uid: u32,
+    /// The task's own name.
+    pub comm: Text,
+}
+
+impl<'a> Ring<'a> {
+    /// `words` are rows of `entries` entries each.
+    pub fn new(words: &'a [AtomicU64], entries: usize) -> Ring<'a> {
+        Ring { words, row: entries.saturating_add(1).saturating_mul(STRIDE) }
+    }
+
+    /// Requests written since the recorder was made.
+    pub fn count(&self) -> u64 {
+        self.words.chunks_exact(self.row).filter_map(|row| row.first()).map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Requests for `name` of which `now`, nanoseconds since boot, none is known to have been served: of each thread the
+    /// last, unless that thread has asked for something else since. Youngest first.
+    pub fn open_requests(&self, name: &[u8], waited: bool, now: u64) -> Vec<Entry> {
+        let mut found: Vec<Entry> = self.recent(now).filter_map(|at| self.read(at, name, waited)).collect();
+        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.time));
+        let mut kept: Vec<Entry> = Vec::with_capacity(found.len());
+        for entry in found {
+            if kept.iter().all(|younger| younger.tid != entry.tid) {
+                kept.push(entry);
+            }
+        }
+        // A thread asks for one thing at a time: what it waits for is the last.
+        if waited && kept.len() > 1 {
+            for at in self.recent(now) {
+                let Some((time, task)) = self.word(at, word::TIME).zip(self.word(at, word::TASK)) else { continue };
+                kept.retain(|entry| thread(task) != entry.tid || time <= entry.time);
+            }
+        }
+        kept
+    }
+
+    /// Marks a request as served, so that no later one is taken for it. False if another helper did that before, or
+    /// the entry was overwritten meanwhile.
+    pub fn serve(&self, entry: &Entry) -> bool {
+        let Some(word) = self.words.get(entry.at) else { return false };
+        word.compare_exchange(entry.sequence, entry.sequence | SERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Where the entries stand that are not too old, by row from the youngest on.
+    fn recent(&self, now: u64) -> impl Iterator<Item = usize> {
+        let rows = 0..self.words.len().checked_div(self.row).unwrap_or(0);
+        rows.flat_map(move |row| {
+            let start = row * self.row;
+            let entries = self.row / STRIDE - 1;
+            let count = usize::try_from(self.words.get(start).map_or(0, |count| count.load(Ordering::Acquire)));
+            let count = count.unwrap_or(0);
+            // One more than there are is being written over at this moment, maybe.
+            let written = (count.saturating_sub(entries)..count).rev();
+            written.map(move |number| start + STRIDE + number % entries * STRIDE)
+        })
+        .filter(move |&at| self.word(at, word::TIME).is_some_and(|time| now.saturating_sub(time) <= OLDEST))
+    }
+
+    fn word(&self, at: usize, offset: usize) -> Option<u64> {
+        Some(self.words.get(at + offset)?.load(Ordering::Relaxed))
+    }
+
+    /// The entry at that place, if it is whole, not served, and about `name`.
+    fn read(&self, at: usize, name: &[u8], waited: bool) -> Option<Entry> {
+        let sequence = self.words.get(at)?.load(Ordering::Acquire);
+        if sequence == 0 || sequence & SERVED != 0 || (self.word(at, word::WAITED)? != 0) != waited {
+            return None;
+        }
+        let text = |from: usize, to: usize| -> Option<Vec<u8>> {
+            let words: Option<Vec<[u8; 8]>> =
+                (from..to).map(|offset| Some(self.word(at, offset)?.to_ne_bytes())).collect();
+            let mut bytes = words?.concat();
+            bytes.truncate(bytes.iter().position(|&byte| byte == 0)?);
+            Some(bytes)
+        };
+        if text(word::NAME, STRIDE - 1)? != name {
+            return None;
+        }
+        let task = self.word(at, word::TASK)?;
+        let entry = Entry {
+            at,
+            sequence,
+            time: self.word(at, word::TIME)?,
+            pid: i32::try_from(task >> 32).ok()?,
+            tid: thread(task),
+            call_site: self.word(at, word::CALL_SITE)?,
+            uid: low_half(self.word(at, word::USER)?),
+            comm: Text::from(text(word::COMM, word::NAME)?.as_slice()),
+        };
+        // Written over under our eyes?
+        fence(Ordering::Acquire);
+        (self.words.get(at)?.load(Ordering::Relaxed) == sequence).then_some(entry)
+    }
+}
+
+fn thread(task: u64) -> i32 {
+    i32::try_from(low_half(task)).unwrap_or(0)
+}
+
+fn low_half(word: u64) -> u32 {
+    u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRIES: usize = 4;
+    const NOW: u64 = 100_000_000_000;
+
+    /// A ring as the program writes it, of two processors.
+    struct Written(Vec<AtomicU64>);
+
+    impl Written {
+        fn new() -> Written {
+            Written((0..2 * (ENTRIES + 1) * STRIDE).map(|_| AtomicU64::new(0)).collect())
+        }
+
+        fn write(&self, cpu: usize, name: &str, tid: u64, time: u64, waited: u64) {
+            let set = |at: usize, value: u64| self.0[at].store(value, Ordering::Release);
+            let start = cpu * (ENTRIES + 1) * STRIDE;
+            let number = self.0[start].load(Ordering::Acquire);
+            let at = start + STRIDE + number as usize % ENTRIES * STRIDE;
+            set(at, 0);
+            set(at + word::TIME, time);
+            set(at + word::TASK, (tid / 10 * 10) << 32 | tid);
+            set(at + word::CALL_SITE, 0xffff_ffff_8100_0000);
+            set(at + word::USER, 7 << 32 | 1000);
+            set(at + word::WAITED, waited);
+            let bytes = |at: usize, text: &str, room: usize| {
+                let mut padded = text.as_bytes().to_vec();
+                padded.resize(room, 0);
+                for (index, word) in padded.chunks_exact(8).enumerate() {
+                    set(at + index, u64::from_ne_bytes(word.try_into().unwrap()));
+                }
+            };
+            bytes(at + word::COMM, "ask", 16);
+            bytes(at + word::NAME, name, 56);
+            set(start, number + 1);
+            set(at, (number + 1) * 2);
+        }
+
+        fn ring(&self) -> Ring<'_> {
+            Ring::new(&self.0, ENTRIES)
+        }
+
+        fn tids(&self, name: &str, waited: bool) -> Vec<i32> {
+            self.ring().open_requests(name.as_bytes(), waited, NOW).iter().map(|entry| entry.tid).collect()
+        }
+    }
+
+    #[test]
+    fn a_request_is_found_by_its_name_and_whether_it_is_waited_for() {
+        let written = Written::new();
+        assert!(written.tids("net-pf-9", true).is_empty());
+        written.write(0, "net-pf-9", 41, NOW - 5, 1);
+        written.write(1, "net-pf-9", 42, NOW - 4, 0);
+        written.write(1, "net-pf-90", 43, NOW - 3, 1);
+        assert_eq!(written.tids("net-pf-9", true), [41]);
+        assert_eq!(written.tids("net-pf-9", false), [42]);
+        assert!(written.tids("net-pf", true).is_empty());
+        assert!(written.tids("", true).is_empty());
+        let found = written.ring().open_requests(b"net-pf-9", true, NOW);
+        let entry = &found[0];
+        assert_eq!((entry.pid, entry.uid, entry.time, entry.call_site), (40, 1000, NOW - 5, 0xffff_ffff_8100_0000));
+        assert_eq!(entry.comm, Text::from("ask"));
+        assert_eq!(written.ring().count(), 3);
+    }
+
+    #[test]
+    fn the_longest_name_fits() {
+        let written = Written::new();
+        let name = "x".repeat(55);
+        written.write(0, &name, 41, NOW, 1);
+        assert_eq!(written.tids(&name, true), [41]);
+        assert!(written.tids(&"x".repeat(54), true).is_empty());
+    }
+
+    #[test]
+    fn what_was_served_is_not_open() {
+        let written = Written::new();
+        written.write(0, "x", 41, NOW - 5, 1);
+        let found = written.ring().open_requests(b"x", true, NOW);
+        assert!(written.ring().serve(&found[0]));
+        assert!(!written.ring().serve(&found[0]));
+        assert!(written.tids("x", true).is_empty());
+        // The same thread again.
+        written.write(0, "x", 41, NOW - 4, 1);
+        assert_eq!(written.tids("x", true), [41]);
+    }
+
+    #[test]
+    fn an_entry_that_was_written_over_is_not_marked() {
+        let written = Written::new();
+        written.write(0, "x", 41, NOW - 9, 1);
+        let found = written.ring().open_requests(b"x", true, NOW);
+        (0..ENTRIES).for_each(|_| written.write(0, "y", 42, NOW - 8, 1));
+        assert!(!written.ring().serve(&found[0]));
+        assert_eq!(written.tids("y", true), [42]);
+    }
+
+    #[test]
+    fn two_that_ask_at_once_are_two() {
+        let written = Written::new();
+        written.write(0, "x", 41, NOW - 5, 1);
+        written.write(1, "x", 42, NOW - 4, 1);
+        assert_eq!(written.tids("x", true), [42, 41]);
+        // 41 went on to something else, on another processor.
+        written.write(1, "y", 41, NOW - 3, 1);
+        assert_eq!(written.tids("x", true), [42]);
+    }
+
+    #[test]
+    fn one_that_asks_twice_is_one() {
+        let written = Written::new();
+        written.write(0, "x", 41, NOW - 5, 1);
+        written.write(1, "x", 41, NOW - 4, 1);
+        let found = written.ring().open_requests(b"x", true, NOW);
+        assert_eq!(found.iter().map(|entry| entry.time).collect::<Vec<_>>(), [NOW - 4]);
+    }
+
+    #[test]
+    fn old_and_half_written_entries_are_none() {
+        let written = Written::new();
+        written.write(0, "x", 41, NOW - OLDEST - 1, 1);
+        assert!(written.tids("x", true).is_empty());
+        written.write(0, "x", 42, NOW - OLDEST, 1);
+        assert_eq!(written.tids("x", true), [42]);
+        written.0[2 * STRIDE].store(0, Ordering::Release);
+        assert!(written.tids("x", true).is_empty());
+        // A clock that is behind.
+        written.write(1, "x", 43, NOW + 7, 1);
+        assert_eq!(written.tids("x", true), [43]);
+    }
+
+    #[test]
+    fn nonsense_is_survived() {
+        for length in [0, 1, STRIDE, 5 * STRIDE - 1, 5 * STRIDE, 12 * STRIDE] {
+            let words: Vec<AtomicU64> = (0..length).map(|_| AtomicU64::new(u64::MAX - 1)).collect();
+            let _ = Ring::new(&words, ENTRIES).open_requests(b"x", true, NOW);
+            let _ = Ring::new(&words, 0).open_requests(b"x", true, NOW);
+            let _ = Ring::new(&words, usize::MAX).count();
+        }
+    }
+}

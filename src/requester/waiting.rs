@@ -1,0 +1,90 @@
+//! Whether a task waits for a module, and where in the kernel it came to that.
+
+use crate::host::Host;
+use crate::requester::task::Stat;
+use crate::text::Text;
+
+/// What a look at a task told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// It stands in a module request; made at this place, if that could be read.
+    Yes(Option<Text>),
+    /// It does something else.
+    No,
+    /// It runs on a processor at this moment, or nobody may see.
+    CannotTell,
+}
+
+/// The function in which a task waits (kernel/module/kmod.c).
+const REQUEST: &[u8] = b" __request_module+";
+/// The same one call deeper, for any helper of user space; `wchan` of 6.1 and later.
+const HELPER: &[u8] = b"call_usermodehelper_exec";
+
+/// Looks at a process or, as `PID/task/TID`, at a thread.
+pub fn look(host: &Host, task: &str) -> Waiting {
+    match host.read(format!("/proc/{task}/stack"), 16384) {
+        Ok(stack) if !stack.is_empty() => return of_stack(&stack),
+        _ => {}
+    }
+    // A task on a processor has no stack to show; where nobody may read stacks, `wchan` tells half of it.
+    match Stat::read(host, task).map(|stat| stat.state) {
+        Some(b'D') => match host.line(format!("/proc/{task}/wchan")).as_deref() {
+            Some(HELPER) => Waiting::Yes(None),
+            Some(b"0" | b"") | None => Waiting::CannotTell,
+            Some(_) => Waiting::No,
+        },
+        Some(b'R') => Waiting::CannotTell,
+        _ => Waiting::No,
+    }
+}
+
+/// Reads a kernel stack, innermost call first: `[<0>] FUNCTION+OFFSET/LENGTH [MODULE]`.
+fn of_stack(stack: &[u8]) -> Waiting {
+    let mut calls = stack.split(|&byte| byte == b'\n');
+    if !calls.any(|call| call.windows(REQUEST.len()).any(|window| window == REQUEST)) {
+        return Waiting::No;
+    }
+    let caller = calls.next().and_then(|call| call.get(call.iter().position(|&byte| byte == b' ')? + 1..));
+    Waiting::Yes(caller.filter(|caller| !caller.is_empty()).map(Text::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_stands_below_the_request() {
+        let stack = b"[<0>] call_usermodehelper_exec+0x12e/0x160\n[<0>] __request_module+0x1b0/0x3a0\n\
+            [<0>] inet_create+0x2e/0x3c0 [ipv6]\n[<0>] __sock_create+0x10/0x20\n";
+        assert_eq!(of_stack(stack), Waiting::Yes(Some("inet_create+0x2e/0x3c0 [ipv6]".into())));
+        let last = b"[<0>] __request_module+0x1b0/0x3a0\n";
+        assert_eq!(of_stack(last), Waiting::Yes(None));
+        for other in [&b"[<0>] my__request_module+0x1/0x2\n"[..], b"[<0>] __request_modules+0x1/0x2\n", b"\n", b"x"] {
+            assert_eq!(of_stack(other), Waiting::No);
+        }
+    }
+
+    #[test]
+    fn a_host_without_stacks_has_the_half() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path()).unwrap();
+        let task = root.path().join("proc/7");
+        std::fs::create_dir_all(&task).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(task.join(name), text).unwrap();
+        for (state, wchan, expected) in [
+            ("D", "call_usermodehelper_exec", Waiting::Yes(None)),
+            ("D", "0", Waiting::CannotTell),
+            ("D", "io_schedule", Waiting::No),
+            ("R", "0", Waiting::CannotTell),
+            ("S", "call_usermodehelper_exec", Waiting::No),
+        ] {
+            write("stat", &format!("7 (x) {state} 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0"));
+            write("wchan", wchan);
+            write("stack", "");
+            assert_eq!(look(&host, "7"), expected, "{state} {wchan}");
+        }
+        write("stack", "[<0>] __request_module+0x1/0x2\n[<0>] f+0x1/0x2\n");
+        assert_eq!(look(&host, "7"), Waiting::Yes(Some("f+0x1/0x2".into())));
+        assert_eq!(look(&host, "8"), Waiting::No);
+    }
+}
