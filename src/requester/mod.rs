@@ -86,6 +86,12 @@ struct Candidate {
     call_site: Option<Text>,
 }
 
+impl Candidate {
+    fn finding(&self) -> Finding {
+        Finding::Candidate { pid: self.pid, tid: self.tid, recorded: self.recorded.clone() }
+    }
+}
+
 /// What a search came to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Searched {
@@ -126,46 +132,70 @@ enum Finding {
 ///
 /// Never takes longer than about 50 ms. What could not be found out is absent.
 pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Requester {
+    // What the recorder tells is had at once and from nobody who could hold us up.
+    let recorded = (caller == Caller::Kernel).then(|| recorded::search(host, name, parent));
+    let mut known = Vec::new();
+    if let Some(Ok((searched, candidates))) = &recorded {
+        known.extend(candidates.iter().map(Candidate::finding));
+        known.push(Finding::Searched(searched.clone()));
+    }
     let answer = child::ask(PATIENCE, |out| {
         // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
         // what may hang or takes long.
-        let mut candidates = Vec::new();
-        let searched = search(host, name, caller, parent, &mut |candidate: Candidate| {
-            let Candidate { pid, tid, ref recorded, .. } = candidate;
-            tell(out, &Finding::Candidate { pid, tid, recorded: recorded.clone() });
-            candidates.push(candidate);
-        });
-        tell(out, &Finding::Searched(searched.clone()));
-        let mut described = Vec::new();
-        for (at, candidate) in candidates.iter().enumerate() {
-            let task = task::describe(host, candidate.pid, candidate.tid);
-            if let Some(task) = task.filter(|_| is_still(host, candidate)) {
-                tell(out, &Finding::Described(at, Box::new(task.clone()), task.known.clone()));
-                described.push((at, candidate.pid, task.parents));
+        let (searched, candidates) = match recorded {
+            Some(Ok(found)) => found,
+            Some(Err(why)) => {
+                let mut candidates = Vec::new();
+                let searched = blocked::search(host, parent, SEARCH, &mut |candidate: Candidate| {
+                    tell(out, &candidate.finding());
+                    candidates.push(candidate);
+                });
+                let searched = Searched { recorder: Some(why), ..searched };
+                tell(out, &Finding::Searched(searched.clone()));
+                (searched, candidates)
             }
-        }
-        if !wishes.executables.is_empty() {
-            let executables = Executables::new(host, &wishes.executables);
-            for (at, pid, parents) in &described {
-                let (own, above) = (executables.of(host, *pid), executables.of_all(host, parents));
-                // A program that was replaced meanwhile asked under the name that it had.
-                if candidates.get(*at).is_some_and(|candidate| is_still(host, candidate)) {
-                    tell(out, &Finding::Executables(*at, own, above));
-                }
+            None => {
+                let (searched, candidate) = parent::search(host, caller, parent);
+                candidate.iter().for_each(|candidate| tell(out, &candidate.finding()));
+                tell(out, &Finding::Searched(searched.clone()));
+                (searched, candidate.into_iter().collect())
             }
-        }
-        for (at, pid, _) in described.iter().filter(|_| wishes.command_lines) {
-            if let Some(line) = task::command_line(host, *pid) {
-                tell(out, &Finding::CommandLine(*at, line));
-            }
-        }
-        if let (None, Some(address)) = (&searched.call_site, searched.address)
-            && let Some(function) = symbols::function_at(host, address)
-        {
-            tell(out, &Finding::CallSite(function));
-        }
+        };
+        describe(host, wishes, &searched, &candidates, out);
     });
-    assemble(&answer.unwrap_or_default())
+    assemble(known, &answer.unwrap_or_default())
+}
+
+/// Tells what there is to know of each candidate: what hangs never, then what seldom does, then what may.
+fn describe(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates: &[Candidate], out: &mut dyn Write) {
+    let mut described = Vec::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        let task = task::describe(host, candidate.pid, candidate.tid);
+        if let Some(task) = task.filter(|_| is_still(host, candidate)) {
+            tell(out, &Finding::Described(at, Box::new(task.clone()), task.known.clone()));
+            described.push((at, candidate, task.parents));
+        }
+    }
+    if !wishes.executables.is_empty() {
+        let executables = Executables::new(host, &wishes.executables);
+        for (at, candidate, parents) in &described {
+            let (own, above) = (executables.of(host, candidate.pid), executables.of_all(host, parents));
+            // A program that was replaced meanwhile asked under the name that it had.
+            if is_still(host, candidate) {
+                tell(out, &Finding::Executables(*at, own, above));
+            }
+        }
+    }
+    for (at, candidate, _) in described.iter().filter(|_| wishes.command_lines) {
+        if let Some(line) = task::command_line(host, candidate.pid) {
+            tell(out, &Finding::CommandLine(*at, line));
+        }
+    }
+    if let (None, Some(address)) = (&searched.call_site, searched.address)
+        && let Some(function) = symbols::function_at(host, address)
+    {
+        tell(out, &Finding::CallSite(function));
+    }
 }
 
 fn tell(out: &mut dyn Write, finding: &Finding) {
@@ -174,38 +204,39 @@ fn tell(out: &mut dyn Write, finding: &Finding) {
     }
 }
 
-/// Makes a requester of what the child told, however little.
-fn assemble(answer: &[u8]) -> Requester {
+/// Makes a requester of what was known before and what the child told, however little.
+fn assemble(known: Vec<Finding>, answer: &[u8]) -> Requester {
     let mut requester = Requester::unknown();
     let mut tasks: Vec<Task> = Vec::new();
-    for frame in answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0])) {
-        match postcard::from_bytes_cobs(&mut frame.to_vec()) {
-            Ok(Finding::Candidate { pid, tid, recorded }) => {
+    let frames = answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0]));
+    let told = frames.filter_map(|frame| postcard::from_bytes_cobs(&mut frame.to_vec()).ok());
+    for finding in known.into_iter().chain(told) {
+        match finding {
+            Finding::Candidate { pid, tid, recorded } => {
                 let (uid, comm) = recorded.unzip();
                 tasks.push(Task { pid: Some(pid), tid: Some(tid), uid, comm, ..Task::default() });
                 // There may be more.
                 requester.confidence = Confidence::Ambiguous;
             }
-            Ok(Finding::Searched(Searched { confidence, found_by, recorder, call_site, address: _ })) => {
+            Finding::Searched(Searched { confidence, found_by, recorder, call_site, address: _ }) => {
                 requester = Requester { confidence, found_by, recorder, call_site, ..requester };
             }
-            Ok(Finding::Described(at, described, known)) => {
+            Finding::Described(at, described, known) => {
                 if let Some(task) = tasks.get_mut(at) {
                     *task = Task { known, ..*described };
                 }
             }
-            Ok(Finding::Executables(at, exe, ancestors)) => {
+            Finding::Executables(at, exe, ancestors) => {
                 if let Some(task) = tasks.get_mut(at) {
                     (task.known.exe, task.known.ancestors) = (exe, ancestors);
                 }
             }
-            Ok(Finding::CommandLine(at, line)) => {
+            Finding::CommandLine(at, line) => {
                 if let Some(task) = tasks.get_mut(at) {
                     task.cmdline = Some(line);
                 }
             }
-            Ok(Finding::CallSite(function)) => requester.call_site = Some(function),
-            Err(_) => {}
+            Finding::CallSite(function) => requester.call_site = Some(function),
         }
     }
     match requester.confidence {
@@ -213,17 +244,6 @@ fn assemble(answer: &[u8]) -> Requester {
         _ => requester.task = tasks.pop().unwrap_or_default(),
     }
     requester
-}
-
-/// Calls `found` with each that may have asked.
-fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, found: &mut dyn FnMut(Candidate)) -> Searched {
-    match caller {
-        Caller::Kernel => recorded::search(host, name, parent, found).unwrap_or_else(|why| {
-            let searched = blocked::search(host, parent, SEARCH, found);
-            Searched { recorder: Some(why), ..searched }
-        }),
-        Caller::Xtables | Caller::Modprobe | Caller::Hook => parent::search(host, caller, parent, found),
-    }
 }
 
 /// Whether what was described is what was found, not a successor of its number.

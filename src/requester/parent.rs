@@ -9,12 +9,14 @@ const MAX_BETWEEN: usize = 4;
 /// Executables that are shells.
 const SHELLS: [&[u8]; 7] = [b"sh", b"dash", b"bash", b"busybox", b"ash", b"ksh", b"zsh"];
 
-/// Calls `found` with the process that wanted us to run.
-pub(super) fn search(host: &Host, caller: Caller, parent: Parent, found: &mut dyn FnMut(Candidate)) -> Searched {
+/// Finds the process that wanted us to run.
+pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, Option<Candidate>) {
     let is_older = |stat: &task::Stat| parent.we_started.is_none_or(|ours| stat.started <= ours);
     let read = |pid: i32| (pid > 0).then(|| task::Stat::read(host, &pid.to_string())).flatten().filter(is_older);
     // A parent that ended meanwhile leaves us to PID 1, or its number to somebody younger than we are.
-    let Some(mut stat) = read(parent.pid).filter(|_| still_ours(host, parent.pid)) else { return Searched::default() };
+    let Some(mut stat) = read(parent.pid).filter(|_| still_ours(host, parent.pid)) else {
+        return (Searched::default(), None);
+    };
     let mut pid = parent.pid;
     for _ in 0..MAX_BETWEEN {
         if !only_runs_us(host, caller, pid) {
@@ -24,8 +26,10 @@ pub(super) fn search(host: &Host, caller: Caller, parent: Parent, found: &mut dy
         let Some(next) = read(above) else { break };
         (pid, stat) = (above, next);
     }
-    found(Candidate { pid, tid: pid, started_by: parent.we_started, waits: false, recorded: None, call_site: None });
-    Searched { confidence: Confidence::Exact, found_by: Some(FoundBy::Parent), ..Searched::default() }
+    let candidate =
+        Candidate { pid, tid: pid, started_by: parent.we_started, waits: false, recorded: None, call_site: None };
+    let searched = Searched { confidence: Confidence::Exact, found_by: Some(FoundBy::Parent), ..Searched::default() };
+    (searched, Some(candidate))
 }
 
 /// Asked in the child that looks, whose own parent is the helper.

@@ -21,43 +21,34 @@ const MAX_CANDIDATES: usize = 50;
 /// Nanoseconds of a clock tick as `/proc` counts: USER_HZ is 100 wherever this runs.
 const TICK: u64 = 10_000_000;
 
-/// Calls `found` with each task that may have asked for `name`.
+/// Finds each task that may have asked for `name`.
 ///
 /// # Errors
 /// Why the recorder can't tell, in words.
-pub(super) fn search(
-    host: &Host,
-    name: &[u8],
-    parent: Parent,
-    found: &mut dyn FnMut(Candidate),
-) -> Result<Searched, String> {
+pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Searched, Vec<Candidate>), String> {
     let recorder = Recorder::open()?;
     // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
     let waited = parent.pid != KTHREADD;
     let judge = |entry| judge(host, waited, entry);
-    let mut candidates: Vec<(Entry, Candidate)> =
-        recorder.open_requests(name, waited).into_iter().filter_map(judge).take(MAX_CANDIDATES).collect();
+    let open = recorder.open_requests(name, waited).into_iter();
+    let found: Vec<(Entry, Candidate)> = open.filter_map(judge).take(MAX_CANDIDATES).collect();
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
-    match candidates.as_slice() {
-        [] => return Err("the recorder holds no such request".into()),
-        [(entry, candidate)] => {
-            if !recorder.serve(entry) {
-                return Err("the recorder's only such request was taken by another helper".into());
-            }
-            searched.confidence = Confidence::Exact;
-            searched.address = Some(entry.call_site);
-            searched.call_site = candidate.call_site.clone();
+    let Some(((first, candidate), others)) = found.split_first() else {
+        return Err("the recorder holds no such request".into());
+    };
+    if others.is_empty() {
+        if !recorder.serve(first) {
+            return Err("the recorder's only such request was taken by another helper".into());
         }
-        [(first, candidate), others @ ..] => {
-            searched.confidence = Confidence::Ambiguous;
-            if others.iter().all(|(other, _)| other.call_site == first.call_site) {
-                searched.address = Some(first.call_site);
-                searched.call_site = candidate.call_site.clone();
-            }
-        }
+        searched.confidence = Confidence::Exact;
+    } else {
+        searched.confidence = Confidence::Ambiguous;
     }
-    candidates.drain(..).for_each(|(_, candidate)| found(candidate));
-    Ok(searched)
+    if others.iter().all(|(other, _)| other.call_site == first.call_site) {
+        searched.address = Some(first.call_site);
+        searched.call_site = candidate.call_site.clone();
+    }
+    Ok((searched, found.into_iter().map(|(_, candidate)| candidate).collect()))
 }
 
 /// What became of the task that made the request; `None` if it went on, so that this is over.

@@ -37,7 +37,7 @@ fn an_answer_cut_anywhere_is_what_came_before() {
         ends.push(answer.len());
     }
     for length in 0..=answer.len() {
-        let requester = assemble(&answer[..length]);
+        let requester = assemble(Vec::new(), &answer[..length]);
         let came = ends.iter().filter(|end| **end <= length).count();
         let expected = [Confidence::Unknown, Confidence::Ambiguous, Confidence::Likely];
         assert_eq!(requester.confidence, expected[came.min(2)], "{length}");
