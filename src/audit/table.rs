@@ -162,10 +162,13 @@ fn offset(place: u64) -> u64 {
 fn read_place<T: DeserializeOwned>(file: &File, place: u64) -> Option<T> {
     let mut bytes = [0; PLACE];
     // A reader without the lock may see half of a write: then the checksum is wrong, and a moment later it is right.
-    (0..3).find_map(|_| {
-        file.read_exact_at(&mut bytes, offset(place)).ok()?;
-        decode(&bytes)
-    })
+    (0..3)
+        .find_map(|_| {
+            file.read_exact_at(&mut bytes, offset(place)).ok()?;
+            let is_empty = bytes.starts_with(&[0; HEAD]);
+            if is_empty { Some(None) } else { decode(&bytes).map(Some) }
+        })
+        .flatten()
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8; PLACE]) -> Option<T> {

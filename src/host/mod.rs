@@ -15,6 +15,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use once_cell::unsync::OnceCell;
+
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 
@@ -42,12 +44,14 @@ pub const LOG_DIR: &str = "/var/log/modprobe-guard";
 #[derive(Clone, Debug)]
 pub struct Host {
     root: Option<(PathBuf, std::sync::Arc<OwnedFd>)>,
+    /// Whether `/sys/module` is there, once that was asked.
+    has_sysfs: OnceCell<bool>,
 }
 
 impl Host {
     /// This machine.
     pub fn this() -> Host {
-        Host { root: None }
+        Host { root: None, has_sysfs: OnceCell::new() }
     }
 
     /// The host whose files lie below `root`. Absolute links inside lead to places inside.
@@ -62,7 +66,8 @@ impl Host {
         if !directory.metadata()?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
-        Ok(Host { root: Some((root.to_path_buf(), std::sync::Arc::new(directory.into()))) })
+        let root = (root.to_path_buf(), std::sync::Arc::new(directory.into()));
+        Ok(Host { root: Some(root), has_sysfs: OnceCell::new() })
     }
 
     /// Whether this is the machine that we run on, not a directory that stands for one.
@@ -128,7 +133,14 @@ impl Host {
 
     /// The first line of a small file of the kernel's, without its end; `None` if it can't be read.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
-        let mut bytes = self.read(path, 64 * 1024).ok()?;
+        let path = path.as_ref();
+        let mut buffer = [0; 2048];
+        // The kernel gives such a file whole at the first read.
+        let length = self.open(path).ok()?.read(&mut buffer).ok()?;
+        let mut bytes = match buffer.get(..length) {
+            Some(all) if length < buffer.len() => all.to_vec(),
+            _ => self.read(path, 64 * 1024).ok()?,
+        };
         if let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             bytes.truncate(end);
         }

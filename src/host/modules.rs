@@ -84,7 +84,7 @@ impl Host {
         let path = Path::new("/sys/module");
         match self.line(path.join(OsStr::from_bytes(module)).join("initstate")) {
             Some(state) => state == b"live",
-            None if self.open(path).is_ok() => false,
+            None if *self.has_sysfs.get_or_init(|| self.is_directory(path)) => false,
             None => {
                 let modules = self.read("/proc/modules", LONGEST_FILE).unwrap_or_default();
                 // NAME SIZE REFERENCES USERS STATE ADDRESS (proc_modules(5))

@@ -10,8 +10,8 @@ use crate::requester::recorder::{Entry, Recorder, since_boot};
 use crate::requester::waiting::{Waiting, look};
 use crate::requester::{Candidate, KTHREADD, Parent, Searched, task};
 
-/// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over:
-/// only young ones are taken for the former. Nanoseconds.
+/// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over: it
+/// is taken for the former if it was made at most so long before we were started. Nanoseconds.
 const GONE: u64 = 1_000_000_000;
 /// A task that has asked and not yet gone to sleep is looked at so many times, so far apart.
 const LOOKS: u32 = 20;
@@ -29,7 +29,12 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
     let recorder = Recorder::open()?;
     // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
     let waited = parent.pid != KTHREADD;
-    let judge = |entry| judge(host, waited, entry);
+    // A tick is rounded down.
+    let started = parent.we_started.map_or_else(since_boot, |ours| ours.saturating_add(1).saturating_mul(TICK));
+    let judge = |entry: Entry| {
+        let is_young = started.saturating_sub(entry.time) <= GONE;
+        judge(host, waited, is_young, entry)
+    };
     let open = recorder.open_requests(name, waited).into_iter();
     let found: Vec<(Entry, Candidate)> = open.filter_map(judge).take(MAX_CANDIDATES).collect();
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
@@ -52,7 +57,7 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
 }
 
 /// What became of the task that made the request; `None` if it went on, so that this is over.
-fn judge(host: &Host, waited: bool, entry: Entry) -> Option<(Entry, Candidate)> {
+fn judge(host: &Host, waited: bool, is_young: bool, entry: Entry) -> Option<(Entry, Candidate)> {
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
     // A successor of its number can only have started after it.
     let is_there = || {
@@ -67,7 +72,6 @@ fn judge(host: &Host, waited: bool, entry: Entry) -> Option<(Entry, Candidate)> 
         recorded: Some((entry.uid, entry.comm.clone())),
         call_site: None,
     };
-    let is_young = since_boot().saturating_sub(entry.time) <= GONE;
     if !is_there() {
         return is_young.then_some((entry, candidate));
     }

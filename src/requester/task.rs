@@ -83,6 +83,8 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
     let (uid, euid) = user_ids(&status);
     let cgroups = host.read(format!("/proc/{pid}/cgroup"), 65536);
     let login = |file: &str| login(host, pid, file);
+    // As long as PID 1 is the host's, its namespaces are.
+    let sees_the_host = sees_the_host(host);
     let known = Known {
         unit: cgroups.is_ok(),
         container: cgroups.is_ok(),
@@ -103,9 +105,10 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
         session: login("sessionid"),
         unit: cgroup::unit(&cgroups),
         container: cgroup::container(&cgroups),
-        userns: namespace(host, pid, "user"),
-        mntns: namespace(host, pid, "mnt"),
-        netns: namespace(host, pid, "net"),
+        userns: link(host, &format!("/proc/{pid}/ns/user"))
+            .map(|theirs| of_host(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
+        mntns: sees_the_host.then(|| namespace(host, pid, "mnt")).flatten(),
+        netns: sees_the_host.then(|| namespace(host, pid, "net")).flatten(),
         parents: parents(host, stat.parent),
         known,
     })
@@ -147,16 +150,15 @@ fn login(host: &Host, pid: i32, file: &str) -> Option<u32> {
     u32::try_from(id).ok().filter(|&id| id != u32::MAX)
 }
 
-/// Whether a process lives in the host's namespace of that kind. The first user namespace has a number of its own; of
-/// the other kinds those of PID 1 are the host's, as long as we see the host's PID 1.
+/// Whether a process lives in the namespace of that kind that PID 1 has.
 fn namespace(host: &Host, pid: i32, kind: &str) -> Option<Namespace> {
     let theirs = link(host, &format!("/proc/{pid}/ns/{kind}"))?;
-    let is_host = match kind {
-        "user" => theirs.as_bytes() == FIRST_USER_NAMESPACE,
-        _ if !sees_the_host(host) => return None,
-        _ => theirs == link(host, &format!("/proc/1/ns/{kind}"))?,
-    };
-    Some(if is_host { Namespace::Host } else { Namespace::Other })
+    let first = link(host, &format!("/proc/1/ns/{kind}"))?;
+    Some(of_host(theirs == first))
+}
+
+fn of_host(is_host: bool) -> Namespace {
+    if is_host { Namespace::Host } else { Namespace::Other }
 }
 
 /// Whether the processes that we see are the host's: a program in a container may have run us.

@@ -12,6 +12,10 @@ use crate::delegate::{ENVIRONMENT, VARIABLE};
 
 /// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
 const PATIENCE: i64 = 2_000_000;
+/// Time in which we could run and got no processor does not count, up to this: on a machine that busy nothing hangs.
+const MAX_STARVED: i64 = 8_000_000;
+/// So much of it was allowed for so far.
+static STARVED: AtomicI64 = AtomicI64::new(0);
 /// More arguments than the kernel or libxtables ever send; with more, leaving means status 1.
 const MAX_ARGUMENTS: usize = 64;
 /// What is left of [`PATIENCE`] while the delegate runs.
@@ -69,6 +73,7 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     if let Some((device, inode)) = identity(c"/proc/self/exe").or_else(|| identity(c"/usr/sbin/modprobe-guard")) {
         store_identity(device, inode);
     }
+    use_alternate_stack();
     for signal in [libc::SIGALRM, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
         catch(signal);
     }
@@ -178,6 +183,15 @@ const KNOWN_PATHS: [&CStr; 6] =
     [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
 
 extern "C" fn on_signal(signal: c_int) {
+    if signal == libc::SIGALRM {
+        let before = STARVED.load(SeqCst);
+        let more = starved().min(MAX_STARVED) - before;
+        if more >= PATIENCE / 8 {
+            STARVED.store(before + more, SeqCst);
+            set_timer(more);
+            return;
+        }
+    }
     if own_pid() == ANSWERING.load(SeqCst) {
         say(match signal {
             libc::SIGALRM => b"own work took over 2 s; answered without its end",
@@ -185,6 +199,27 @@ extern "C" fn on_signal(signal: c_int) {
         });
     }
     leave()
+}
+
+/// How long this process has waited for a processor in all, microseconds: the second number of
+/// `/proc/self/schedstat`, nanoseconds (Documentation/scheduler/sched-stats.rst).
+fn starved() -> i64 {
+    let mut text = [0_u8; 64];
+    // SAFETY: open, read and close with a valid path and a buffer of that length.
+    unsafe {
+        let file = libc::open(c"/proc/self/schedstat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return 0;
+        }
+        libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+    }
+    second_number(&text) / 1000
+}
+
+fn second_number(text: &[u8]) -> i64 {
+    let digits = text.iter().skip_while(|&&byte| byte != b' ').skip(1).take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
 }
 
 /// One line to the kernel log (authpriv, err), if it can be had at once: what happened, and what was asked for.
@@ -239,19 +274,25 @@ impl Line {
     }
 }
 
+/// So that a stack that overflowed can be left as well.
+fn use_alternate_stack() {
+    let stack = libc::stack_t {
+        ss_sp: ALTERNATE_STACK.as_ptr().cast_mut().cast(),
+        ss_flags: 0,
+        ss_size: ALTERNATE_STACK.len(),
+    };
+    // SAFETY: the stack is a static of ours that nothing else uses.
+    unsafe { libc::sigaltstack(&stack, ptr::null_mut()) };
+}
+
 fn catch(signal: c_int) {
-    // SAFETY: the handler makes async-signal-safe calls only; the stack is a static of ours that nothing else uses, so
-    // that a stack that overflowed can be left as well.
+    // SAFETY: the handler makes async-signal-safe calls only.
     unsafe {
-        let stack = libc::stack_t {
-            ss_sp: ALTERNATE_STACK.as_ptr().cast_mut().cast(),
-            ss_flags: 0,
-            ss_size: ALTERNATE_STACK.len(),
-        };
-        libc::sigaltstack(&stack, ptr::null_mut());
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_signal as extern "C" fn(c_int) as usize;
-        action.sa_flags = libc::SA_ONSTACK | libc::SA_RESETHAND;
+        // A second crash ends us; the clock may ring again.
+        let once = if signal == libc::SIGALRM { libc::SA_RESTART } else { libc::SA_RESETHAND };
+        action.sa_flags = libc::SA_ONSTACK | once;
         libc::sigaction(signal, &action, ptr::null_mut());
     }
 }
@@ -296,6 +337,22 @@ mod tests {
         assert_eq!(&line.bytes[..line.length], br"a\x20b\\\x0a\xff");
         (0..2000).for_each(|_| line.escape(b'x'));
         assert_eq!(line.length, 512);
+    }
+
+    #[test]
+    fn the_time_without_a_processor_is_the_second_number() {
+        for (text, expected) in [
+            (&b"12345 678900 17\n\0\0"[..], 678_900),
+            (b"1 2", 2),
+            (b"1", 0),
+            (b"", 0),
+            (b"1  2", 0),
+            (b"1 99999999999999999999 2", i64::MAX),
+        ] {
+            assert_eq!(second_number(text), expected);
+        }
+        // Whoever runs this test waited at some time, and not for years.
+        assert!((0..1_000_000_000_000).contains(&starved()));
     }
 
     #[test]

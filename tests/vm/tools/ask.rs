@@ -6,6 +6,7 @@
 //! | `alg TYPE NAME` | `algif-TYPE`, `crypto-NAME`, `crypto-NAME-all` |
 //! | `mount TYPE` | `fs-TYPE` (root only) |
 //! | `netdev NAME` | `netdev-NAME`, then `NAME` itself (root only) |
+//! | `group NUMBER` | `nfnetlink-subsys-…` of that netfilter multicast group, without waiting (root only) |
 //!
 //! Arguments take `\xNN` for any byte. With `--threads` as many threads ask at once while the main thread waits, else
 //! the main thread asks. Prints `pid=P tid=T errno=E ms=M` for each; the exit status is 0 whatever the kernel answered.
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 unsafe extern "C" {
     fn socket(family: i32, kind: i32, protocol: i32) -> i32;
+    fn bind(descriptor: i32, address: *const u32, length: u32) -> i32;
     fn ioctl(descriptor: i32, request: u64, argument: *mut u8) -> i32;
     fn mount(source: *const i8, target: *const i8, kind: *const i8, flags: u64, data: *const i8) -> i32;
     fn setgid(gid: u32) -> i32;
@@ -30,6 +32,9 @@ const SIOCGIFFLAGS: u64 = 0x8913;
 const AF_INET: i32 = 2;
 const SOCK_DGRAM: i32 = 2;
 const SOCK_STREAM: i32 = 1;
+const SOCK_RAW: i32 = 3;
+const AF_NETLINK: u32 = 16;
+const NETLINK_NETFILTER: i32 = 12;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).peekable();
@@ -83,7 +88,13 @@ fn ask(words: &[Vec<u8>]) -> io::Result<()> {
                 answer(ioctl(socket(AF_INET, SOCK_DGRAM, 0), SIOCGIFFLAGS, request.as_mut_ptr()))
             }
         }
-        _ => panic!("usage: ask [--uid N] [--threads N] socket|alg|mount|netdev ARGUMENT..."),
+        [b"group", group] => {
+            // struct sockaddr_nl: family and padding, port, groups.
+            let address = [AF_NETLINK, 0, 1 << (number(group) - 1)];
+            // SAFETY: the address outlives the call and its length is its own.
+            answer(unsafe { bind(socket(AF_NETLINK as i32, SOCK_RAW, NETLINK_NETFILTER), address.as_ptr(), 12) })
+        }
+        _ => panic!("usage: ask [--uid N] [--threads N] socket|alg|mount|netdev|group ARGUMENT..."),
     }
 }
 

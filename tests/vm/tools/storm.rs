@@ -1,0 +1,153 @@
+//! Many that ask at once, and whose names say who they are: `sPID.TID.UID.NUMBER`, so that a record can be held against
+//! its own request.
+//!
+//! `storm different WORKERS EACH`: half of the workers are processes, half threads of one; each has a user id of its own
+//! (2000 and up) and binds EACH algorithms that nobody has, for each of which the kernel asks twice.
+//! `storm same WORKERS NAME`: all ask for one name at the same moment. Prints `PID TID` of each.
+//! `storm killed COUNT`: processes that are killed a moment after they asked.
+//! `storm idle COUNT`: prints `ready` when so many processes sleep, until it is killed.
+//! `storm among COUNT`: one thread among so many sleeping ones asks.
+
+mod alg;
+
+use std::process::exit;
+use std::sync::Barrier;
+use std::thread::scope;
+use std::time::{Duration, Instant};
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn getpid() -> i32;
+    fn gettid() -> i32;
+    fn kill(pid: i32, signal: i32) -> i32;
+    fn pause() -> i32;
+    fn pipe(descriptors: *mut i32) -> i32;
+    fn read(descriptor: i32, to: *mut u8, length: usize) -> isize;
+    fn close(descriptor: i32) -> i32;
+    fn prctl(option: i32, argument: u64) -> i32;
+    fn syscall(number: i64, ...) -> i64;
+    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+}
+
+const SETRESUID: i64 = 117;
+const SIGKILL: i32 = 9;
+const PR_SET_PDEATHSIG: i32 = 1;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<u32>().expect("a number");
+    match words.as_slice() {
+        ["different", workers, each] => {
+            let each = number(each);
+            at_once(number(workers), |worker| (0..each).for_each(|count| ask_as(2000 + worker, count)));
+        }
+        ["same", workers, name] => at_once(number(workers), |_| {
+            let _ = alg::ask(b"hash", name.as_bytes());
+            // SAFETY: no arguments.
+            println!("{} {}", unsafe { getpid() }, unsafe { gettid() });
+        }),
+        ["killed", count] => (0..number(count)).for_each(killed),
+        ["idle", count] => idle(number(count)),
+        ["among", count] => among(number(count)),
+        _ => panic!("usage: storm different|same|killed|idle|among ..."),
+    }
+}
+
+/// Runs `work` in as many processes and threads, which begin together, and waits for all.
+fn at_once(workers: u32, work: impl Fn(u32) + Sync) {
+    let processes = workers / 2;
+    let mut gate = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { pipe(gate.as_mut_ptr()) }, 0);
+    let [wait, go] = gate;
+    let children: Vec<i32> = (0..processes).map(|worker| child(|| {
+        // SAFETY: descriptors of ours; a byte that never comes, only the end.
+        unsafe {
+            close(go);
+            read(wait, [0].as_mut_ptr(), 1);
+        }
+        work(worker);
+    })).collect();
+    let barrier = Barrier::new((workers - processes + 1) as usize);
+    scope(|scope| {
+        for worker in processes..workers {
+            let (barrier, work) = (&barrier, &work);
+            scope.spawn(move || {
+                barrier.wait();
+                work(worker);
+            });
+        }
+        barrier.wait();
+        // SAFETY: ours.
+        unsafe { close(go) };
+    });
+    children.into_iter().for_each(end_of);
+}
+
+fn child(work: impl FnOnce()) -> i32 {
+    // SAFETY: no threads yet; the child leaves by exit.
+    let pid = unsafe { fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid == 0 {
+        work();
+        exit(0);
+    }
+    pid
+}
+
+fn end_of(pid: i32) {
+    // SAFETY: a child of ours.
+    unsafe { waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
+fn ask_as(uid: u32, count: u32) {
+    // SAFETY: numbers; the bare system call changes this thread alone.
+    let name = unsafe {
+        let uid = i64::from(uid);
+        syscall(SETRESUID, uid, uid, uid);
+        format!("s{}.{}.{uid}.{count}", getpid(), gettid())
+    };
+    let _ = alg::ask(b"hash", name.as_bytes());
+}
+
+fn killed(count: u32) {
+    let pid = child(|| (0..100).for_each(|round| ask_as(3000 + count, round)));
+    // At ever other moments of its request.
+    let until = Instant::now() + Duration::from_micros(u64::from(count) * 1700 % 40_000);
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    // SAFETY: a child of ours.
+    unsafe { kill(pid, SIGKILL) };
+    end_of(pid);
+}
+
+fn idle(count: u32) {
+    for _ in 0..count {
+        child(|| unsafe {
+            prctl(PR_SET_PDEATHSIG, SIGKILL as u64);
+            loop {
+                pause();
+            }
+        });
+    }
+    println!("ready");
+    // SAFETY: until we are killed, and the children with us.
+    unsafe { pause() };
+}
+
+fn among(count: u32) {
+    for _ in 0..count {
+        std::thread::Builder::new()
+            .stack_size(32 << 10)
+            .spawn(|| unsafe {
+                loop {
+                    pause();
+                }
+            })
+            .expect("thread");
+    }
+    std::thread::spawn(|| ask_as(2999, 0)).join().expect("asked");
+    exit(0);
+}
