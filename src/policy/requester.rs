@@ -141,7 +141,7 @@ impl Who {
         let Who::All(conditions) = self else { return requester.confidence == Confidence::Unknown };
         let of = |task: &Task| all_of(conditions, task, request);
         if action == Action::Block {
-            match any_of(requester, of) {
+            match any_of(requester, &of) {
                 Answer::Yes => true,
                 Answer::Unknown => defaults.unknown_requester == UnknownRequester::Block,
                 Answer::No => false,
@@ -149,7 +149,7 @@ impl Who {
         } else {
             let is_sure = !self.asks_of_the_task() || is_trusted(requester, defaults.trust);
             // All are so if of none it is otherwise.
-            is_sure && any_of(requester, |task| of(task).not()) == Answer::No
+            is_sure && any_of(requester, &|task| of(task).not()) == Answer::No
         }
     }
 
@@ -166,12 +166,12 @@ impl Who {
         let Who::All(conditions) = self else { return Vec::new() };
         // Who is unknown stays so.
         if requester.confidence == Confidence::Unknown
-            || any_of(requester, |task| all_of(conditions, task, request)) != Answer::Unknown
+            || any_of(requester, &|task| all_of(conditions, task, request)) != Answer::Unknown
         {
             return Vec::new();
         }
         let is_open = |one: &&Condition| {
-            any_of(requester, |task| Answer::from(one.answer(task, request) == Answer::Unknown)) == Answer::Yes
+            any_of(requester, &|task| Answer::from(one.answer(task, request) == Answer::Unknown)) == Answer::Yes
         };
         conditions.iter().filter(is_open).map(|one| one.key).collect()
     }
@@ -182,7 +182,7 @@ fn all_of(conditions: &[Condition], task: &Task, request: &Request) -> Answer {
 }
 
 /// The greatest answer over all who may have asked.
-fn any_of(requester: &Requester, of: impl Fn(&Task) -> Answer) -> Answer {
+fn any_of(requester: &Requester, of: &dyn Fn(&Task) -> Answer) -> Answer {
     match requester.candidates.as_slice() {
         // Of nobody nothing is known, whatever stands there.
         _ if requester.confidence == Confidence::Unknown => of(&Task::default()),
@@ -203,13 +203,16 @@ fn is_trusted(requester: &Requester, trust: Trust) -> bool {
 
 impl Condition {
     fn answer(&self, task: &Task, request: &Request) -> Answer {
-        let answers = |negated: bool| {
-            let entries = self.entries.iter().filter(move |entry| entry.negated == negated);
-            entries.map(|entry| self.key.answer(&entry.is, task, request))
-        };
-        let any = answers(false).max().unwrap_or(Answer::Yes);
-        let none = answers(true).max().map_or(Answer::Yes, Answer::not);
-        any.min(none)
+        let (mut any, mut none) = (None, Answer::Yes);
+        for entry in &self.entries {
+            let answer = self.key.answer(&entry.is, task, request);
+            if entry.negated {
+                none = none.min(answer.not());
+            } else {
+                any = any.max(Some(answer));
+            }
+        }
+        any.unwrap_or(Answer::Yes).min(none)
     }
 }
 

@@ -265,6 +265,9 @@ fn what_is_open_is_what_nobody_knows() {
         names.sort_unstable();
         assert_eq!(names.join(" "), open, "{value} of `{facts}`");
     }
+    // What is so of one is so, whatever is open of another.
+    let several = found(Confidence::Ambiguous, None, &["unit=a.b", ""]);
+    assert!(Open::of(&rule("{ unit = \"a.b\" }"), &request(Caller::Kernel), &several).is_none());
 }
 
 #[test]
