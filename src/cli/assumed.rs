@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::model::{Caller, Confidence, Files, FoundBy, Known, Namespace, Parent, Requester, Task};
-use crate::policy::requester::{MAX_ID, check_path};
+use crate::policy::requester::{CALLERS, check_path, range};
 use crate::text::Text;
 
 /// Who is taken to ask, and how.
@@ -112,15 +112,7 @@ impl Assumed {
             "userns" => {
                 task.userns = Some(word(value, &[("host", Namespace::Host), ("other", Namespace::Other)])?);
             }
-            "caller" => {
-                let words = &[
-                    ("kernel", Caller::Kernel),
-                    ("xtables", Caller::Xtables),
-                    ("modprobe", Caller::Modprobe),
-                    ("hook", Caller::Hook),
-                ];
-                *caller = word(value, words)?;
-            }
+            "caller" => *caller = word(value, &CALLERS)?,
             _ => {
                 let words = &[
                     ("exact", (Confidence::Exact, Some(FoundBy::Recorder))),
@@ -144,9 +136,8 @@ fn path(value: &str) -> Option<String> {
 }
 
 fn id(value: &str) -> Option<u32> {
-    // A sign is no digit.
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|id| digits && *id <= MAX_ID)
+    let (id, _) = range(value).ok()?;
+    (!value.contains('-')).then_some(id)
 }
 
 #[cfg(test)]
@@ -232,6 +223,7 @@ mod tests {
             (&["container="], "--as container=: write true, false, or a name or id: container=web".into()),
             (&["uid=root"], "--as uid=root: write a number up to 4294967294: uid=1000".into()),
             (&["uid=4294967295"], "--as uid=4294967295: write a number up to 4294967294: uid=1000".into()),
+            (&["uid=1-2"], "--as uid=1-2: write a number up to 4294967294: uid=1000".into()),
             (&["uid=+1"], "--as uid=+1: write a number up to 4294967294: uid=1000".into()),
             (&["auid=-1"], "--as auid=-1: write a number up to 4294967294, or none: auid=1000".into()),
             (&["userns=mine"], "--as userns=mine: write host or other".into()),

@@ -13,6 +13,10 @@ use super::{Defaults, Policy, Rule, Trust, UnknownRequester, pattern};
 /// The greatest user id: the one above it is the kernel's word for none.
 pub const MAX_ID: u32 = u32::MAX - 1;
 
+/// The ways of a request by their names in a policy.
+pub const CALLERS: [(&str, Caller); 4] =
+    [("kernel", Caller::Kernel), ("xtables", Caller::Xtables), ("modprobe", Caller::Modprobe), ("hook", Caller::Hook)];
+
 /// A rule's key `requester`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Who {

@@ -3,17 +3,14 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use crate::model::{Caller, Namespace};
+use crate::model::Namespace;
 use crate::policy::pattern;
-use crate::policy::requester::{Condition, Entry, Is, Key, MAX_ID, Who, check_path, range};
+use crate::policy::requester::{CALLERS, Condition, Entry, Is, Key, MAX_ID, Who, check_path, range};
 use crate::text::Text;
 
 use super::reader::{self, Keys, Reader, kind};
 
 const KEYS: Keys = Keys("requester", &Key::NAMES);
-
-const CALLERS: &[(&str, Caller)] =
-    &[("kernel", Caller::Kernel), ("xtables", Caller::Xtables), ("modprobe", Caller::Modprobe), ("hook", Caller::Hook)];
 
 /// Who the rule is about; what is wrong becomes a finding.
 pub(super) fn read(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Who> {

@@ -135,14 +135,8 @@ fn every_key_has_three_answers() {
 
 #[test]
 fn the_way_of_the_request_is_asked_of_the_request() {
-    let callers = [
-        ("kernel", Caller::Kernel),
-        ("xtables", Caller::Xtables),
-        ("modprobe", Caller::Modprobe),
-        ("hook", Caller::Hook),
-    ];
-    for (word, own) in callers {
-        for (_, other) in callers {
+    for (word, own) in CALLERS {
+        for (_, other) in CALLERS {
             let who = who(&format!("{{ caller = \"{word}\" }}"));
             let is = who.is(Action::Allow, &Defaults::default(), &request(other), &Requester::unknown());
             assert_eq!(is, own == other, "{word} {other:?}");
