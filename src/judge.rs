@@ -3,6 +3,7 @@
 use crate::host::Host;
 use crate::model::{Action, Caller, Closure, IndexHealth, Request, Requester, Verdict};
 use crate::modules::{self, Config, Flags, Tree};
+use crate::policy::requester::Open;
 use crate::policy::{self, Policy};
 
 /// The kernel command line's word that lets everything pass.
@@ -79,6 +80,14 @@ impl<'a> Judge<'a> {
             IndexHealth::Missing(error) => failures.push(error.clone()),
         }
         Judgement { request, closure, verdict, failures }
+    }
+
+    /// The rules that ask of `requester` what nobody knows, and that might have decided otherwise.
+    pub fn open_rules(&self, judgement: &Judgement, requester: &Requester) -> Vec<Open<'a>> {
+        if self.is_off || is_path(&judgement.request) {
+            return Vec::new();
+        }
+        policy::open_rules(self.policy, &judgement.request, &judgement.closure, requester)
     }
 }
 

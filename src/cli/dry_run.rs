@@ -5,20 +5,26 @@ use std::fmt::Write as _;
 use std::io::{BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
 
+use super::assumed::Assumed;
 use super::{Common, exit};
 use crate::conntrack::{self, Wanted};
 use crate::host::Host;
 use crate::judge::{Judge, Judgement};
-use crate::model::{
-    Action, Caller, Confidence, IndexHealth, ModuleState, Namespace, NeededAs, Record, Request, Requester, Setting,
-    Task,
-};
+use crate::model::{Action, IndexHealth, ModuleState, NeededAs, Record, Request, Requester, Setting};
 use crate::modules::normalise;
+use crate::policy::requester::{Key, Open};
 use crate::policy::{self, Policy};
 use crate::text::Text;
 
-/// Judges each of `names` as a request of the kernel's on behalf of root; prints what would be done.
-pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
+/// Judges each of `names` as a request by whoever `facts` (`KEY=VALUE`) describe; prints what would be done.
+pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -> u8 {
+    let Assumed { requester, caller } = match Assumed::of(facts) {
+        Ok(assumed) => assumed,
+        Err(error) => {
+            eprintln!("guard: {error}");
+            return exit::CANNOT_TELL;
+        }
+    };
     let (policy, kernel) = match policy_to_judge_by(host, common).and_then(|policy| Ok((policy, kernel(host, common)?)))
     {
         Ok(found) => found,
@@ -39,14 +45,18 @@ pub fn run(host: &Host, common: &Common, names: &[OsString]) -> u8 {
                 return exit::CANNOT_TELL;
             }
         };
-        let request = Request { name: Text(name), caller: Caller::Kernel };
-        let judgement = judge.judge(request, &assumed());
+        let request = Request { name: Text(name), caller };
+        let judgement = judge.judge(request, &requester);
         worst = worse(worst, status(&judgement));
         let settings = match judgement.verdict.carried_out {
             Action::AllowSysctl => conntrack::plan(host, &wanted, &judgement.closure, &kernel),
             Action::Allow | Action::Block => Vec::new(),
         };
-        let shown = if common.json { json(host, &kernel, judgement, settings) } else { text(&judgement, &settings) };
+        let shown = if common.json {
+            json(host, &kernel, requester.clone(), judgement, settings)
+        } else {
+            text(&judgement, &settings, &judge.open_rules(&judgement, &requester))
+        };
         if out.write_all(shown.as_bytes()).is_err() {
             return exit::CANNOT_TELL;
         }
@@ -83,12 +93,6 @@ fn policy_to_judge_by(host: &Host, common: &Common) -> Result<Policy, Vec<String
     Ok(in_force.policy)
 }
 
-/// Who is taken to ask: the kernel's first user, on the host itself.
-fn assumed() -> Requester {
-    let task = Task { uid: Some(0), euid: Some(0), userns: Some(Namespace::Host), ..Task::default() };
-    Requester { confidence: Confidence::Assumed, task, ..Requester::unknown() }
-}
-
 fn status(judgement: &Judgement) -> u8 {
     if judgement.verdict.carried_out == Action::Block {
         return exit::BAD;
@@ -107,7 +111,7 @@ fn worse(a: u8, b: u8) -> u8 {
     ORDER.into_iter().find(|status| [a, b].contains(status)).unwrap_or(exit::GOOD)
 }
 
-fn json(host: &Host, kernel: &str, judgement: Judgement, settings: Vec<Setting>) -> String {
+fn json(host: &Host, kernel: &str, requester: Requester, judgement: Judgement, settings: Vec<Setting>) -> String {
     let record = Record {
         v: 1,
         time: None,
@@ -115,7 +119,7 @@ fn json(host: &Host, kernel: &str, judgement: Judgement, settings: Vec<Setting>)
         boot_id: host.boot_id(),
         kernel: Some(Text::from(kernel)),
         request: judgement.request,
-        requester: assumed(),
+        requester,
         verdict: judgement.verdict,
         modules: judgement.closure.modules,
         sysctl: settings,
@@ -126,10 +130,10 @@ fn json(host: &Host, kernel: &str, judgement: Judgement, settings: Vec<Setting>)
 }
 
 /// For a tired person: the verdict first, then the chain that led to it, then what would happen.
-fn text(judgement: &Judgement, settings: &[Setting]) -> String {
+fn text(judgement: &Judgement, settings: &[Setting], open: &[Open<'_>]) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = describe(&mut out, judgement, settings);
+    let _ = describe(&mut out, judgement, settings).and_then(|()| asks(&mut out, open));
     out
 }
 
@@ -186,6 +190,18 @@ fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting]) -> st
     }
     for failure in failures {
         writeln!(out, "  but     {failure}")?;
+    }
+    Ok(())
+}
+
+/// The rules that would have asked for more than `--as` told.
+fn asks(out: &mut String, open: &[Open<'_>]) -> std::fmt::Result {
+    for Open { rule, keys } in open {
+        let names: Vec<&str> = keys.iter().copied().map(Key::name).collect();
+        let options: Vec<String> = names.iter().map(|name| format!("--as {name}=...")).collect();
+        let (id, place) = (&rule.id, &rule.source);
+        let (names, options) = (names.join(", "), options.join(" "));
+        writeln!(out, "  asks    rule \"{id}\" ({place}) also asks for {names}; say it with {options}")?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The definitions below are the only ones: parser, `--help` and everything generated come out of them.
 
 mod apply;
+mod assumed;
 mod check;
 mod dry_run;
 mod enable;
@@ -107,6 +108,10 @@ struct DryRun {
     dry_run: bool,
     #[command(flatten)]
     common: Common,
+    /// What is known of whoever asks, besides root on the host by way of the kernel; may be repeated. KEY is exe,
+    /// ancestor (paths as the policy writes them), unit, container, uid, auid, userns, caller or confidence
+    #[arg(long = "as", value_name = "KEY=VALUE")]
+    facts: Vec<String>,
     /// Names or aliases, as the kernel or a person would ask for them; `-` reads names from standard input, one a line
     #[arg(required = true, value_name = "NAME")]
     names: Vec<OsString>,
@@ -122,8 +127,8 @@ pub fn run() -> ExitCode {
     // A name may be the same as a verb's: with --dry-run there are no verbs.
     let before_names = arguments.iter().take_while(|argument| *argument != "--");
     if before_names.into_iter().any(|argument| argument == "--dry-run") {
-        let DryRun { dry_run: _, common, names } = DryRun::parse_from(arguments);
-        return code(with_host(&common, |host| dry_run::run(host, &common, &names)));
+        let DryRun { dry_run: _, common, facts, names } = DryRun::parse_from(arguments);
+        return code(with_host(&common, |host| dry_run::run(host, &common, &facts, &names)));
     }
     let Guard { verb, common, dry_run: _ } = Guard::parse_from(arguments);
     let Some(verb) = verb else {

@@ -14,7 +14,7 @@ use super::{Policy, Source};
 
 const MAGIC: &[u8; 8] = b"mguardpl";
 /// Goes up with every change of [`Applied`] or of a type in it: postcard names no fields.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What `guard apply` puts in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,10 +121,14 @@ fn checksum(version: u32, length: u32, payload: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::parse;
+    use crate::model::{Caller, Closure, Request, Requester};
+    use crate::policy::{decide, parse};
 
     const TEXT: &str = "[defaults]\naction = \"block\"\n[[rule]]\nid = \"a\"\nmodules = [\"x-y\", \"z*\"]\nrequests = [\"q\"]\n\
-        action = \"allow-sysctl\"\nreason = \"ü\"\nenforce = false\n[conntrack]\nmax = 7\n[sysctl]\n\"a.b\" = -1";
+        action = \"allow-sysctl\"\nreason = \"ü\"\nenforce = false\n\
+        requester = { exe = \"!/a\", unit = \"u.*\", container = false, uid = [0, \"!7-9\"], auid = \"none\", \
+        userns = \"other\", caller = \"hook\" }\n[[rule]]\nid = \"b\"\nmodules = [\"x\"]\naction = \"block\"\n\
+        requester = \"unknown\"\n[conntrack]\nmax = 7\n[sysctl]\n\"a.b\" = -1";
 
     fn sample() -> Applied {
         let sources = [Source::new("p", TEXT.into())];
@@ -136,7 +140,7 @@ mod tests {
         let bytes = encode(&sample()).unwrap();
         assert_eq!(decode(&bytes), Ok(sample()));
         // If this fails, a type has changed: raise VERSION, then put the new number here.
-        assert_eq!((VERSION, crc32fast::hash(&bytes)), (1, 638_799_911));
+        assert_eq!((VERSION, crc32fast::hash(&bytes)), (2, 2_094_237_870));
     }
 
     #[test]
@@ -146,7 +150,7 @@ mod tests {
         for (bytes, wrong) in [
             (Vec::new(), "is damaged: it does not begin as a policy in force does".to_owned()),
             (changed(0, b'x'), "is damaged: it does not begin as a policy in force does".into()),
-            (changed(8, 9), "is of another version: 9 instead of 1".into()),
+            (changed(8, 9), "is of another version: 9 instead of 2".into()),
             (bytes[..15].to_vec(), "is damaged: it is cut short".into()),
             (bytes[..30].to_vec(), format!("is damaged: it holds 10 bytes instead of {}", bytes.len() - 20)),
             (changed(16, bytes[16] ^ 1), "is damaged: its checksum does not fit".into()),
@@ -167,6 +171,9 @@ mod tests {
                 let crc32 = checksum(VERSION, length, &payload).to_le_bytes();
                 let forged = [&bytes[..16], &crc32, &payload].concat();
                 if let Ok(applied) = decode(&forged) {
+                    let request = Request { name: "x".into(), caller: Caller::Kernel };
+                    let _ = (applied.policy.executables(), applied.policy.asks_who().count());
+                    let _ = decide(&applied.policy, &request, &Closure::default(), &Requester::unknown());
                     for rule in &applied.policy.rules {
                         let patterns = rule.modules.iter().chain(&rule.requests);
                         for patterns in patterns {

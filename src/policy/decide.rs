@@ -4,7 +4,15 @@ use crate::model::{Action, Closure, Command, IndexHealth, Module, ModuleState, N
 use crate::text::Text;
 
 use super::pattern::fold;
+use super::requester::Open;
 use super::{Policy, Rule};
+
+/// A request, and who made it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    request: &'a Request,
+    requester: &'a Requester,
+}
 
 /// Which of the policy's blocks are looked at.
 #[derive(Clone, Copy, PartialEq)]
@@ -28,45 +36,86 @@ struct Word<'a> {
 ///
 /// A block that is not enforced is reported and not carried out: what happens is what would have been decided had that
 /// block not been written. If that is a block too, it is the verdict, since nothing of the former would be true.
-pub fn decide(policy: &Policy, request: &Request, closure: &Closure, _requester: &Requester) -> Verdict {
-    let first = strictest(policy, request, closure, Blocks::All);
+pub fn decide(policy: &Policy, request: &Request, closure: &Closure, requester: &Requester) -> Verdict {
+    let asked = Asked { request, requester };
+    let first = strictest(policy, asked, closure, Blocks::All);
     if first.enforced {
         let carried_out = first.action;
         return first.verdict(carried_out);
     }
-    let enforced = strictest(policy, request, closure, Blocks::Enforced);
+    let enforced = strictest(policy, asked, closure, Blocks::Enforced);
     let carried_out = enforced.action;
     if carried_out == Action::Block { enforced.verdict(carried_out) } else { first.verdict(carried_out) }
 }
 
-fn strictest<'a>(policy: &'a Policy, request: &'a Request, closure: &'a Closure, blocks: Blocks) -> Word<'a> {
+/// The rules that must be passed over, or are taken by default, because too little is known of the requester: of those
+/// that come before whatever decides, in their order.
+pub fn open_rules<'a>(
+    policy: &'a Policy,
+    request: &Request,
+    closure: &Closure,
+    requester: &Requester,
+) -> Vec<Open<'a>> {
+    let mut names: Vec<Option<&Text>> = match unreadable(closure) {
+        Some(_) => {
+            let commands = closure.commands.iter().map(|command| &command.module);
+            std::iter::once(&request.name).chain(commands).map(Some).collect()
+        }
+        None => judged(closure).map(|(name, _)| Some(name)).collect(),
+    };
+    if names.is_empty() {
+        names.push(None);
+    }
+    let mut open = Vec::new();
+    for rule in &policy.rules {
+        let about = |name: &Option<&Text>| rule.is_about(*name, &request.name);
+        if !names.iter().any(about) {
+            continue;
+        }
+        if let Some(rule) = Open::of(rule, request, requester) {
+            open.push(rule);
+        } else if policy.is_enforced(rule) && rule.is_about_requester(&policy.defaults, request, requester) {
+            // Of these modules nothing further down decides.
+            names.retain(|name| !about(name));
+        }
+    }
+    open
+}
+
+fn strictest<'a>(policy: &'a Policy, asked: Asked<'a>, closure: &'a Closure, blocks: Blocks) -> Word<'a> {
     if let Some(why) = unreadable(closure) {
-        let asked = policy.first_match(Some(&request.name), request, blocks).map(|word| Word { module: None, ..word });
+        let name = policy.first_match(Some(&asked.request.name), asked, blocks);
         let commands =
-            closure.commands.iter().filter_map(|command| policy.first_match(Some(&command.module), request, blocks));
-        return strictest_of(asked.into_iter().chain(commands)).unwrap_or_else(|| {
+            closure.commands.iter().filter_map(|command| policy.first_match(Some(&command.module), asked, blocks));
+        let words = name.map(|word| Word { module: None, ..word }).into_iter().chain(commands);
+        return strictest_of(words).unwrap_or_else(|| {
             let reason = format!("defaults.on_failure: the module index could not be read: {why}");
             let word = policy.default_word(policy.defaults.on_failure, None, blocks).unwrap_or(Word::ALLOW);
             Word { reason: Some(reason), ..word }
         });
     }
-    let mut judged = false;
-    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent && !is_served(closure));
-    let modules = modules.map(|module| (&module.name, module.needed_as == NeededAs::Target));
-    let commands = closure.commands.iter().filter(|command| is_bare(command, &closure.modules));
-    let words = modules.chain(commands.map(|command| (&command.module, true))).filter_map(|(name, is_target)| {
-        judged = true;
-        policy.first_match(Some(name), request, blocks).or_else(|| {
+    let mut is_any_judged = false;
+    let words = judged(closure).filter_map(|(name, is_target)| {
+        is_any_judged = true;
+        policy.first_match(Some(name), asked, blocks).or_else(|| {
             let action = is_target.then_some(policy.defaults.action)?;
             policy.default_word(action, Some(name), blocks)
         })
     });
     let found = strictest_of(words);
-    if judged {
+    if is_any_judged {
         return found.unwrap_or(Word::ALLOW);
     }
     // Nothing would be loaded: only rules about the name alone have something to say.
-    policy.first_match(None, request, blocks).unwrap_or(Word::ALLOW)
+    policy.first_match(None, asked, blocks).unwrap_or(Word::ALLOW)
+}
+
+/// The modules and bare `install` lines that are judged, and whether the name asked for stands for each.
+fn judged(closure: &Closure) -> impl Iterator<Item = (&Text, bool)> {
+    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent && !is_served(closure));
+    let modules = modules.map(|module| (&module.name, module.needed_as == NeededAs::Target));
+    let commands = closure.commands.iter().filter(|command| is_bare(command, &closure.modules));
+    modules.chain(commands.map(|command| (&command.module, true)))
 }
 
 /// Whether all that was asked for is there already: modprobe then looks no further, not even for soft dependencies
@@ -97,13 +146,21 @@ fn strictest_of<'a>(words: impl Iterator<Item = Word<'a>>) -> Option<Word<'a>> {
 }
 
 impl Policy {
-    fn first_match<'a>(&'a self, module: Option<&'a Text>, request: &Request, blocks: Blocks) -> Option<Word<'a>> {
+    fn is_enforced(&self, rule: &Rule) -> bool {
+        rule.action != Action::Block || rule.enforce.unwrap_or(self.defaults.enforce)
+    }
+
+    fn first_match<'a>(&'a self, module: Option<&'a Text>, asked: Asked<'_>, blocks: Blocks) -> Option<Word<'a>> {
+        let Asked { request, requester } = asked;
         self.rules.iter().find_map(|rule| {
-            let enforced = rule.action != Action::Block || rule.enforce.unwrap_or(self.defaults.enforce);
+            let enforced = self.is_enforced(rule);
             let counts = enforced || blocks == Blocks::All;
             // Of a rule about the name alone, the name is what decided.
             let module_named = module.filter(|_| rule.modules.is_some());
-            (counts && rule.matches(module, &request.name)).then(|| Word {
+            let matches = counts
+                && rule.is_about(module, &request.name)
+                && rule.is_about_requester(&self.defaults, request, requester);
+            matches.then(|| Word {
                 action: rule.action,
                 enforced,
                 rule: Some(rule),

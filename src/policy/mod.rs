@@ -7,13 +7,14 @@ mod finding;
 mod parse;
 pub mod pattern;
 mod patterns;
+pub mod requester;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Action, Value};
+use crate::model::{Action, Request, Requester, Value};
 use crate::text::Text;
 
-pub use decide::decide;
+pub use decide::{decide, open_rules};
 pub use finding::{Finding, Position, Source};
 pub use parse::parse;
 pub use parse::sysctl::{canonical_key, path_of_key};
@@ -96,6 +97,8 @@ pub struct Rule {
     pub modules: Option<Patterns>,
     /// Names asked for that it is about; absent: every name.
     pub requests: Option<Patterns>,
+    /// Who it is about; absent: everybody.
+    pub requester: Option<requester::Who>,
     /// What it says.
     pub action: Action,
     /// The author's own words on why.
@@ -107,14 +110,19 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether the rule matches `module` (none: there is nothing to load) when `asked` is asked for.
-    fn matches(&self, module: Option<&Text>, asked: &Text) -> bool {
+    /// Whether the rule is about `module` (none: there is nothing to load) when `asked` is asked for.
+    fn is_about(&self, module: Option<&Text>, asked: &Text) -> bool {
         let modules = match (&self.modules, module) {
             (None, _) => true,
             (Some(patterns), Some(module)) => patterns.matches(module.as_bytes()),
             (Some(_), None) => false,
         };
         modules && self.requests.as_ref().is_none_or(|patterns| patterns.matches(asked.as_bytes()))
+    }
+
+    /// Whether it is about whoever made the request.
+    fn is_about_requester(&self, defaults: &Defaults, request: &Request, requester: &Requester) -> bool {
+        self.requester.as_ref().is_none_or(|who| who.is(self.action, defaults, request, requester))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Shell patterns over names, in which `-` and `_` are the same.
+//! Shell patterns over names. For names of modules `-` and `_` are the same.
 
 /// A pattern may have as many bytes as this. The kernel asks for at most 55; modprobe(8) may be given a longer alias.
 pub const MAX_LENGTH: usize = 1024;
@@ -23,6 +23,16 @@ struct Set<'a> {
 /// backslash takes its meaning from the byte after it. `-` and `_` are the same, so that no spelling slips past a rule;
 /// in a range they are only its bounds. A `[` without an end stands for itself.
 pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    matches_as(fold, pattern, name)
+}
+
+/// As [`matches`], but that `-` and `_` are two signs: there may be a unit foo-bar and a unit foo_bar.
+pub fn matches_exactly(pattern: &[u8], name: &[u8]) -> bool {
+    matches_as(|byte| byte, pattern, name)
+}
+
+/// Two bytes are the same if `spelt` makes the same of them.
+fn matches_as(spelt: fn(u8) -> u8, pattern: &[u8], name: &[u8]) -> bool {
     let (mut pattern, mut name) = (pattern, name);
     // Only the last star need ever be tried again: what an earlier one could take, the last can take as well.
     let mut retry: Option<(&[u8], &[u8])> = None;
@@ -36,7 +46,7 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
                 pattern = rest;
                 continue;
             }
-            Some((element, rest)) if element.takes(byte) => (pattern, name) = (rest, rest_of_name),
+            Some((element, rest)) if element.takes(spelt, byte) => (pattern, name) = (rest, rest_of_name),
             _ => {
                 let Some((after_star, [_, rest @ ..])) = retry else { return false };
                 retry = Some((after_star, rest));
@@ -110,11 +120,11 @@ fn unescape(bytes: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 impl Element<'_> {
-    fn takes(&self, byte: u8) -> bool {
+    fn takes(&self, spelt: fn(u8) -> u8, byte: u8) -> bool {
         match self {
             Element::Star | Element::Any => true,
-            Element::Byte(own) => fold(*own) == fold(byte),
-            Element::Set(set) => set.takes(byte),
+            Element::Byte(own) => spelt(*own) == spelt(byte),
+            Element::Set(set) => set.takes(spelt, byte),
         }
     }
 }
@@ -151,9 +161,9 @@ impl<'a> Set<'a> {
         })
     }
 
-    fn takes(&self, byte: u8) -> bool {
+    fn takes(&self, spelt: fn(u8) -> u8, byte: u8) -> bool {
         let is_member =
-            self.ranges().any(|(low, high)| (low..=high).contains(&byte) || (low == high && fold(low) == fold(byte)));
+            self.ranges().any(|(low, high)| (low..=high).contains(&byte) || (low == high && spelt(low) == spelt(byte)));
         is_member != self.negated
     }
 
@@ -212,6 +222,24 @@ mod tests {
             }
         }
         assert!(matches(b"crypto-?*", b"crypto-\xff\xfe"));
+    }
+
+    #[test]
+    fn exactly_tells_the_two_dashes_apart() {
+        for (pattern, yes, no) in [
+            ("foo-bar.service", &["foo-bar.service"][..], &["foo_bar.service", "foo-bar"][..]),
+            ("foo_*", &["foo_bar"], &["foo-bar"]),
+            ("[_]x", &["_x"], &["-x"]),
+            ("[!-]x", &["_x"], &["-x"]),
+            ("a?b", &["a-b", "a_b"], &["ab"]),
+        ] {
+            for name in yes {
+                assert!(matches_exactly(pattern.as_bytes(), name.as_bytes()), "{pattern} matches {name}");
+            }
+            for name in no {
+                assert!(!matches_exactly(pattern.as_bytes(), name.as_bytes()), "{pattern} does not match {name}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Blacklisted, Caller};
+use crate::model::{Blacklisted, Caller, Confidence, FoundBy, Known, Task};
 use crate::policy::{Source, parse};
 
 /// `MODULE` is a dependency to load, `MODULE!` a target; `@live` or `@builtin` after it, that it is there already.
@@ -219,5 +219,117 @@ fn what_was_asked_for_and_is_there_brings_nothing_else_in() {
         ("soft target!", "block a soft"),
     ] {
         assert_eq!(words("| a soft . block", "target", &closure(modules)), expected, "{modules}");
+    }
+}
+
+/// Two rules after the design's example: who may have NAT, and that nobody else may.
+const DOCKER: &str = "[[rule]]\nid = \"docker\"\nmodules = [\"nf_*\", \"iptable_nat\"]\naction = \"allow-sysctl\"\n\
+    requester = { unit = \"docker.service\" }\n[[rule]]\nid = \"no\"\nmodules = [\"nf_conntrack\"]\naction = \"block\"\n";
+
+fn in_unit(unit: Option<&str>) -> Task {
+    let known = Known { unit: true, ..Known::default() };
+    Task { unit: unit.map(Text::from), uid: Some(1000), known, ..Task::default() }
+}
+
+fn asked_by(text: &str, requester: &Requester, closure: &Closure) -> String {
+    let policy = parse(&[Source::new("p", text.into())]).unwrap_or_else(|findings| panic!("{text}\n{findings:?}"));
+    let request = Request { name: "iptable_nat".into(), caller: Caller::Kernel };
+    let verdict = decide(&policy, &request, closure, requester);
+    let instead = if verdict.carried_out == verdict.action { "" } else { " held back" };
+    format!("{}{instead}", verdict.rule.unwrap_or(verdict.source))
+}
+
+#[test]
+fn who_asks_decides_which_rule_is_first() {
+    let nat = closure("nf_conntrack nf_nat iptable_nat!");
+    let missing = Closure { index: IndexHealth::Missing("gone".into()), ..Closure::default() };
+    let docker = || in_unit(Some("docker.service"));
+    let exact = |task| Requester { confidence: Confidence::Exact, task, ..Requester::unknown() };
+    let several = |found_by, candidates| Requester {
+        confidence: Confidence::Ambiguous,
+        found_by: Some(found_by),
+        candidates,
+        ..Requester::unknown()
+    };
+    let likely = |trust: &str| format!("[defaults]\ntrust = \"{trust}\"\n{DOCKER}");
+    let [recorder, stack] = [FoundBy::Recorder, FoundBy::Stack];
+    for (text, requester, expected) in [
+        (DOCKER.to_owned(), exact(docker()), "docker"),
+        (DOCKER.to_owned(), exact(in_unit(Some("ssh.service"))), "no"),
+        (DOCKER.to_owned(), exact(in_unit(None)), "no"),
+        (DOCKER.to_owned(), exact(Task::default()), "no"),
+        (DOCKER.to_owned(), Requester::unknown(), "no"),
+        (DOCKER.to_owned(), several(recorder, vec![docker(), docker()]), "docker"),
+        (DOCKER.to_owned(), several(recorder, vec![docker(), in_unit(None)]), "no"),
+        (DOCKER.to_owned(), several(stack, vec![docker(), docker()]), "no"),
+        (likely("likely"), several(stack, vec![docker(), docker()]), "docker"),
+        (likely("likely"), Requester { confidence: Confidence::Likely, ..exact(docker()) }, "docker"),
+        (likely("exact"), Requester { confidence: Confidence::Likely, ..exact(docker()) }, "no"),
+    ] {
+        assert_eq!(asked_by(&text, &requester, &nat), expected, "{text} {requester:?}");
+        // Without an index, rules that name what was asked for.
+        let by_name = text.replace("nf_conntrack", "iptable_nat");
+        assert_eq!(asked_by(&by_name, &requester, &missing), expected, "{by_name} {requester:?}");
+    }
+}
+
+#[test]
+fn blocks_that_ask_who_and_nobody_knows() {
+    let rule = "[[rule]]\nid = \"a\"\nmodules = [\"x\"]\naction = \"block\"\nrequester = { uid = \"!0\" }\n";
+    let strict = "[defaults]\nunknown_requester = \"block\"\n";
+    let unknown = Requester::unknown();
+    let user = Requester { confidence: Confidence::Likely, task: in_unit(None), ..Requester::unknown() };
+    for (text, requester, expected) in [
+        (rule.to_owned(), &unknown, "default"),
+        (format!("{strict}{rule}"), &unknown, "a"),
+        (rule.to_owned(), &user, "a"),
+        (format!("{strict}{rule}enforce = false\n"), &unknown, "a held back"),
+        (format!("{rule}enforce = false\n"), &user, "a held back"),
+        (rule.replace("modules = [\"x\"]", "requests = [\"iptable*\"]"), &user, "a"),
+        (rule.replace("{ uid = \"!0\" }", "\"unknown\""), &user, "default"),
+        (rule.replace("{ uid = \"!0\" }", "\"unknown\""), &unknown, "a"),
+    ] {
+        assert_eq!(asked_by(&text, requester, &closure("x!")), expected, "{text} {requester:?}");
+    }
+    let by_name = rule.replace("modules = [\"x\"]", "requests = [\"iptable*\"]");
+    assert_eq!(asked_by(&by_name, &user, &closure("")), "a");
+    assert_eq!(asked_by(&by_name, &unknown, &closure("")), "default");
+}
+
+#[test]
+fn rules_that_might_have_decided_otherwise_are_told() {
+    let rule = |id: &str, rest: &str| format!("[[rule]]\nid = \"{id}\"\n{rest}\n");
+    let asks = "requester = { unit = \"a.service\" }";
+    let allow = |id: &str, module: &str| rule(id, &format!("modules = [\"{module}\"]\naction = \"allow\""));
+    let block = |id: &str, module: &str| rule(id, &format!("modules = [\"{module}\"]\naction = \"block\"\n{asks}"));
+    for (text, modules, expected) in [
+        (block("a", "x"), "x!", "a"),
+        (block("a", "y"), "x!", ""),
+        (block("a", "x"), "x!@live", ""),
+        (block("a", "x"), "", ""),
+        (block("a", "x"), "missing", "a"),
+        (block("a", "y"), "missing", ""),
+        // What comes after the rule that decides has no say, unless on another module.
+        (allow("a", "x") + &block("b", "x"), "x!", ""),
+        (allow("a", "x") + &block("b", "*"), "y x!", "b"),
+        (block("a", "x") + &block("b", "x"), "x!", "a b"),
+        (block("a", "x") + &allow("b", "x") + &block("c", "x"), "x!", "a"),
+        // A block that is held back lets the next rule decide.
+        (allow("a", "x").replace("allow", "block") + "enforce = false\n" + &block("b", "x"), "x!", "b"),
+        (format!("[defaults]\nunknown_requester = \"block\"\n{}{}", block("a", "x"), block("b", "x")), "x!", "a b"),
+        (rule("a", &format!("requests = [\"x\"]\naction = \"block\"\n{asks}")), "", "a"),
+        (rule("a", "requests = [\"x\"]\naction = \"block\"\nrequester = { uid = 0 }"), "", ""),
+    ] {
+        let policy = parse(&[Source::new("p", text.clone().into())]).unwrap_or_else(|found| panic!("{text} {found:?}"));
+        let request = Request { name: "x".into(), caller: Caller::Kernel };
+        let closure = match modules {
+            "missing" => Closure { index: IndexHealth::Missing("gone".into()), ..Closure::default() },
+            modules => closure(modules),
+        };
+        let task = Task { uid: Some(0), ..Task::default() };
+        let requester = Requester { confidence: Confidence::Assumed, task, ..Requester::unknown() };
+        let open = open_rules(&policy, &request, &closure, &requester);
+        let ids: Vec<&str> = open.iter().map(|open| open.rule.id.as_str()).collect();
+        assert_eq!(ids.join(" "), expected, "{text} / {modules}");
     }
 }

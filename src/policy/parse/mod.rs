@@ -1,6 +1,7 @@
 //! Policy files -> a policy, or everything that is wrong with them.
 
 mod reader;
+mod requester;
 mod rules;
 pub(super) mod sysctl;
 

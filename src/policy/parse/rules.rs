@@ -9,7 +9,7 @@ use crate::text::Text;
 use super::reader::{Entry, Keys, Reader, kind};
 use super::{ACTIONS, Draft};
 
-const KEYS: Keys = Keys("[[rule]]", &["id", "modules", "requests", "action", "reason", "enforce"]);
+const KEYS: Keys = Keys("[[rule]]", &["id", "modules", "requests", "requester", "action", "reason", "enforce"]);
 
 /// An id stands in log lines between blanks, and nothing of more bytes is read there.
 const MAX_ID: usize = 64;
@@ -43,12 +43,14 @@ fn read_one(
     table: &DeTable<'_>,
 ) -> Option<Rule> {
     let source = reader.source_of(rule);
-    let (mut id, mut modules, mut requests, mut action, mut reason, mut enforce) = (None, None, None, None, None, None);
+    let (mut id, mut modules, mut requests, mut requester) = (None, None, None, None);
+    let (mut action, mut reason, mut enforce) = (None, None, None);
     for (key, value) in table.iter().map(Entry::from) {
         match key {
             "id" => id = read_id(draft, reader, &source, value),
             "modules" => modules = read_patterns(reader, key, value, About::Modules),
             "requests" => requests = read_patterns(reader, key, value, About::Requests),
+            "requester" => requester = super::requester::read(reader, value),
             "action" => action = reader.word(key, value, ACTIONS),
             "reason" => reason = reader.string(key, value).map(str::to_owned),
             "enforce" => enforce = reader.boolean(key, value),
@@ -66,7 +68,7 @@ fn read_one(
         let remedy = "say what it is about; `modules = [\"*\"]` is every module";
         reader.find(rule, "a rule without `modules` and `requests`", remedy);
     }
-    Some(Rule { id: id?, modules, requests, action: action?, reason, enforce, source })
+    Some(Rule { id: id?, modules, requests, requester, action: action?, reason, enforce, source })
 }
 
 fn read_id(draft: &mut Draft, reader: &mut Reader<'_>, source: &str, value: &Spanned<DeValue<'_>>) -> Option<String> {
@@ -105,15 +107,23 @@ fn read_patterns(reader: &mut Reader<'_>, key: &str, value: &Spanned<DeValue<'_>
         };
         match possible(text.as_bytes(), about) {
             Ok(()) => patterns.push(text.as_ref()),
-            Err((found, remedy)) => {
-                // Longer than this, a pattern does not help to find the place.
-                let shown: String = text.chars().take(60).collect();
-                let message = format!("impossible pattern `{}`: {found}", Text::from(shown.as_str()));
-                reader.find(entry, message, remedy);
-            }
+            Err((found, remedy)) => impossible(reader, entry, text, &found, remedy),
         }
     }
     Some(Patterns::new(patterns))
+}
+
+/// Finds a pattern that no name can match.
+pub(super) fn impossible<T>(
+    reader: &mut Reader<'_>,
+    what: &Spanned<T>,
+    pattern: &str,
+    found: &str,
+    remedy: &'static str,
+) {
+    // Longer than this, a pattern does not help to find the place.
+    let shown: String = pattern.chars().take(60).collect();
+    reader.find(what, format!("impossible pattern `{}`: {found}", Text::from(shown.as_str())), remedy);
 }
 
 /// Whether a name that this rule is about can match.

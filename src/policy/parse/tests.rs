@@ -12,7 +12,7 @@ fn rule(rest: &str) -> String {
 
 #[test]
 fn bad_input_is_told_by_place_and_remedy() {
-    let rule_keys = "known in [[rule]]: id, modules, requests, action, reason, enforce";
+    let rule_keys = "known in [[rule]]: id, modules, requests, requester, action, reason, enforce";
     let bool_remedy = "write `enforce = true` or `enforce = false`";
     let syntax = "correct the syntax: strings need quotes, lists brackets: `modules = [\"nf_conntrack\"]`";
     let quote_key = "put the whole key in quotes: `\"net.ipv4.ip_forward\" = 1`";
@@ -26,7 +26,7 @@ fn bad_input_is_told_by_place_and_remedy() {
             rule("modules = [\"a\"]\nresaon = \"x\""),
             format!("5:1: unknown key `resaon`; did you mean `reason`? {rule_keys}"),
         ),
-        (rule("modules = [\"a\"]\nrequester = { uid = [1] }"), format!("5:1: unknown key `requester`; {rule_keys}")),
+        (rule("modules = [\"a\"]\nunit = [1]"), format!("5:1: unknown key `unit`; {rule_keys}")),
         ("[audit]\n\"a\\u001b\" = 1".into(), "2:1: unknown key `a\\x1b`; known in [audit]: cmdline".into()),
         // Types
         ("[defaults]\nenforce = \"yes\"".into(), format!("2:11: `enforce` is a string, not true or false; {bool_remedy}")),
