@@ -59,7 +59,7 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
 
     // The kernel asks for one name at a time; of several, who asked is the same for all.
     let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
-    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: Vec::new() };
+    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
     let requester = identify(&host, first, load.caller, parent, &wishes);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
