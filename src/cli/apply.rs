@@ -3,6 +3,7 @@
 use super::{Common, check, exit};
 use crate::host::{Host, POLICY_IN_FORCE};
 use crate::policy::{self, applied};
+use crate::requester;
 
 /// Checks the sources and writes them, checked and resolved, where the helper reads them.
 pub fn run(host: &Host, common: &Common) -> u8 {
@@ -22,6 +23,11 @@ pub fn apply(host: &Host, common: &Common) -> Result<String, ()> {
         check::print(common, &findings);
         eprintln!("guard: nothing applied; the policy in force stays");
     })?;
+    if let (Some(rule), Some(why)) = (policy.asks_who().next(), requester::cannot_tell(host)) {
+        eprintln!("guard: {}: rule \"{}\" asks who, which this host can't tell: {why}", rule.source, rule.id);
+        eprintln!("guard: nothing applied; the policy in force stays");
+        return Err(());
+    }
     let rules = policy.rules.len();
     let target = host.shown(POLICY_IN_FORCE);
     let failed = |error: String| eprintln!("guard: {}: {error}; the policy in force stays", target.display());

@@ -10,8 +10,8 @@ use crate::conntrack::{self, Wanted};
 use crate::delegate::Plan;
 use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
 use crate::model::{Action, Caller, Change, Closure, Module, ModuleState, NeededAs, Request, Requester, Value};
-use crate::policy;
-use crate::requester::recorder;
+use crate::policy::{self, Rule, Trust};
+use crate::requester::{self, recorder};
 use crate::text::Text;
 
 /// Where the former helper's path is kept until it is given back. It need not survive a reboot: then the kernel has its
@@ -22,8 +22,11 @@ const KERNELS_OWN: &str = "/sbin/modprobe";
 /// How long the helper may take to prove that it runs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Applies the policy files, then makes the kernel ask us. Refuses where that would not work.
+/// Has the kernel write down who asks, applies the policy files, then makes the kernel ask us. Refuses where that would
+/// not work.
 pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
+    // First, since rules may ask who.
+    let recorder = record(host);
     let status = match apply::apply(host, common) {
         Ok(done) => {
             println!("{done}");
@@ -36,21 +39,57 @@ pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
     };
     match arm(host, force) {
         Ok(said) => {
-            said.iter().chain(&raise(host)).for_each(|line| println!("{line}"));
-            status
+            match &recorder {
+                Ok(true) => println!("recorder: at the kernel's tracepoint module_request; it tells exactly who asks"),
+                Ok(false) => println!("recorder: there already"),
+                Err(why) => println!("no recorder: {why}; who asks is looked for among the tasks that wait"),
+            }
+            std::iter::once(&said).chain(&raise(host)).for_each(|line| println!("{line}"));
+            match unheard(host) {
+                Some(problem) => {
+                    eprintln!("guard: {problem}");
+                    exit::BAD
+                }
+                None => status,
+            }
         }
         Err(error) => {
             eprintln!("guard: not armed: {error}");
+            if recorder == Ok(true) {
+                let _ = recorder::remove();
+            }
             exit::BAD
         }
     }
 }
 
-fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
+/// Without a recorder the guard works as well, and knows less.
+fn record(host: &Host) -> Result<bool, String> {
+    if host.is_this() { recorder::install(host) } else { Err("the host is not this machine".into()) }
+}
+
+/// What is wrong with the policy in force, if its rules ask who and this host can't tell.
+pub fn unheard(host: &Host) -> Option<String> {
+    let policy = host.policy_in_force().policy;
+    let rule = policy.asks_who().next()?;
+    if let Some(why) = requester::cannot_tell(host) {
+        return Some(format!("{}: rule \"{}\" asks who, which this host can't tell: {why}", rule.source, rule.id));
+    }
+    let needs_more = |rule: &&Rule| rule.action != Action::Block && policy.defaults.trust == Trust::Exact;
+    let rule = policy.asks_who().find(needs_more).filter(|_| host.is_this())?;
+    let why = recorder::state(host).err()?;
+    Some(format!(
+        "{}: rule \"{}\" permits only whom we know exactly, and there is no recorder: {why}; mend that, or set \
+         defaults.trust = \"likely\"",
+        rule.source, rule.id
+    ))
+}
+
+fn arm(host: &Host, force: bool) -> Result<String, String> {
     let current = current(host)?;
     if current == HELPER {
         can_work(host)?;
-        return Ok(vec![record(host), format!("armed already: {KERNEL_MODPROBE} is {HELPER}")]);
+        return Ok(format!("armed already: {KERNEL_MODPROBE} is {HELPER}"));
     }
     if !is_modprobe(&current) && !force {
         let what = if current.is_empty() {
@@ -61,24 +100,13 @@ fn arm(host: &Host, force: bool) -> Result<Vec<String>, String> {
         return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
     }
     can_work(host)?;
-    let recorder = record(host);
     remember(host, &current)?;
     host.write_existing(KERNEL_MODPROBE, HELPER.as_bytes())
         .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
     if self::current(host)? != HELPER {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
     }
-    Ok(vec![recorder, format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back")])
-}
-
-/// Has the kernel write down who asks. Without it the guard works as well, and knows less.
-fn record(host: &Host) -> String {
-    let done = if host.is_this() { recorder::install(host) } else { Err("the host is not this machine".into()) };
-    match done {
-        Ok(true) => "recorder: at the kernel's tracepoint module_request; it tells exactly who asks".into(),
-        Ok(false) => "recorder: there already".into(),
-        Err(why) => format!("no recorder: {why}; who asks is looked for among the tasks that wait"),
-    }
+    Ok(format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back"))
 }
 
 /// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will

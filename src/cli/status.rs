@@ -80,6 +80,7 @@ fn look(host: &Host) -> Status {
     let in_force = host.policy_in_force();
     problems.extend(in_force.failures.iter().cloned());
     problems.extend(host.policy_behind(&in_force));
+    problems.extend(enable::unheard(host));
     let number = |key: &str| host.number(format!("/proc/sys/net/netfilter/{key}"));
     let conntrack = number("nf_conntrack_count").zip(number("nf_conntrack_max")).map(|(count, max)| Table {
         count,

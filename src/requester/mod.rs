@@ -198,6 +198,24 @@ fn describe(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates: &
     }
 }
 
+/// Why rules that ask who can't be judged soundly on this host; `None` if they can.
+pub fn cannot_tell(host: &Host) -> Option<String> {
+    const DUPLICATES: &str = "CONFIG_MODULE_DEBUG_AUTOLOAD_DUPS";
+    // The parameter is there if the kernel was built so (kernel/module/dups.c).
+    let release = host.kernel().unwrap_or_default();
+    let config = host.read(format!("/boot/config-{release}"), 1 << 20).unwrap_or_default();
+    let is_set = |line: &[u8]| line.strip_prefix(DUPLICATES.as_bytes()) == Some(b"=y");
+    if host.exists("/sys/module/module/parameters/enable_dups_trace") || config.split(|&byte| byte == b'\n').any(is_set)
+    {
+        return Some(format!("its kernel gives one answer to all who ask for a name within 60 s ({DUPLICATES})"));
+    }
+    if !host.is_this() || waiting::can_be_seen(host) {
+        return None;
+    }
+    let why = recorder::state(host).err()?;
+    Some(format!("its kernel shows no task's stack, and there is no recorder ({why}); guard enable makes one"))
+}
+
 fn tell(out: &mut dyn Write, finding: &Finding) {
     if let Ok(bytes) = postcard::to_stdvec_cobs(finding) {
         let _ = out.write_all(&bytes);

@@ -38,6 +38,13 @@ pub fn look(host: &Host, task: &str) -> Waiting {
     }
 }
 
+/// Whether this kernel shows what tasks wait for, one way or the other.
+pub fn can_be_seen(host: &Host) -> bool {
+    let stack = host.line("/proc/self/stack").is_some_and(|stack| !stack.is_empty());
+    // kthreadd sleeps nearly always.
+    stack || host.line("/proc/2/wchan").is_some_and(|function| function.len() > 1)
+}
+
 /// Reads a kernel stack, innermost call first: `[<0>] FUNCTION+OFFSET/LENGTH [MODULE]`.
 fn of_stack(stack: &[u8]) -> Waiting {
     let mut calls = stack.split(|&byte| byte == b'\n');
