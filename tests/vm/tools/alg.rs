@@ -9,7 +9,7 @@ const SOCK_CLOEXEC: i32 = 0o2000000;
 
 /// `struct sockaddr_alg`, `include/uapi/linux/if_alg.h`.
 #[repr(C)]
-struct Address {
+pub struct Address {
     family: u16,
     kind: [u8; 14],
     feature: u32,
@@ -19,7 +19,7 @@ struct Address {
 
 unsafe extern "C" {
     fn socket(family: i32, kind: i32, protocol: i32) -> i32;
-    fn bind(socket: i32, address: *const Address, length: u32) -> i32;
+    pub fn bind(socket: i32, address: *const Address, length: u32) -> i32;
     fn close(descriptor: i32) -> i32;
 }
 

@@ -1,4 +1,4 @@
-//! `ask [--uid N] [--threads N] KIND ARGUMENT...`: makes the kernel ask for a module, as a process of ours would.
+//! `ask [--after FILE] [--uid N] [--threads N] KIND ARGUMENT...`: makes the kernel ask for a module, as a process of ours would.
 //!
 //! | KIND | the kernel asks for |
 //! | --- | --- |
@@ -9,7 +9,7 @@
 //! | `group NUMBER` | `nfnetlink-subsys-…` of that netfilter multicast group, without waiting (root only) |
 //!
 //! Arguments take `\xNN` for any byte. With `--threads` as many threads ask at once while the main thread waits, else
-//! the main thread asks. Prints `pid=P tid=T errno=E ms=M` for each; the exit status is 0 whatever the kernel answered.
+//! the main thread asks. With `--after` it waits until there is such a file. Prints `pid=P tid=T errno=E ms=M` for each; the exit status is 0 whatever the kernel answered.
 
 mod alg;
 
@@ -19,7 +19,6 @@ use std::time::Instant;
 
 unsafe extern "C" {
     fn socket(family: i32, kind: i32, protocol: i32) -> i32;
-    fn bind(descriptor: i32, address: *const u32, length: u32) -> i32;
     fn ioctl(descriptor: i32, request: u64, argument: *mut u8) -> i32;
     fn mount(source: *const i8, target: *const i8, kind: *const i8, flags: u64, data: *const i8) -> i32;
     fn setgid(gid: u32) -> i32;
@@ -38,6 +37,13 @@ const NETLINK_NETFILTER: i32 = 12;
 
 fn main() {
     let mut arguments = std::env::args().skip(1).peekable();
+    let mut after = None;
+    if arguments.next_if(|argument| argument == "--after").is_some() {
+        after = arguments.next();
+    }
+    while after.as_ref().is_some_and(|file| !std::path::Path::new(file).exists()) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let mut number = |wanted: &str| {
         (arguments.next_if(|argument| argument == wanted).is_some())
             .then(|| arguments.next().and_then(|value| value.parse::<u32>().ok()).expect("a number"))
@@ -92,7 +98,8 @@ fn ask(words: &[Vec<u8>]) -> io::Result<()> {
             // struct sockaddr_nl: family and padding, port, groups.
             let address = [AF_NETLINK, 0, 1 << (number(group) - 1)];
             // SAFETY: the address outlives the call and its length is its own.
-            answer(unsafe { bind(socket(AF_NETLINK as i32, SOCK_RAW, NETLINK_NETFILTER), address.as_ptr(), 12) })
+            let (address, length) = (address.as_ptr().cast(), size_of_val(&address) as u32);
+            answer(unsafe { alg::bind(socket(AF_NETLINK as i32, SOCK_RAW, NETLINK_NETFILTER), address, length) })
         }
         _ => panic!("usage: ask [--uid N] [--threads N] socket|alg|mount|netdev|group ARGUMENT..."),
     }

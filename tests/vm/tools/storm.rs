@@ -7,6 +7,7 @@
 //! `storm killed COUNT`: processes that are killed a moment after they asked.
 //! `storm idle COUNT`: prints `ready` when so many processes sleep, until it is killed.
 //! `storm among COUNT`: one thread among so many sleeping ones asks.
+//! `storm stuck`: one asks whose command line lies in memory that nobody ever brings (userfaultfd(2)).
 
 mod alg;
 
@@ -24,7 +25,9 @@ unsafe extern "C" {
     fn pipe(descriptors: *mut i32) -> i32;
     fn read(descriptor: i32, to: *mut u8, length: usize) -> isize;
     fn close(descriptor: i32) -> i32;
-    fn prctl(option: i32, argument: u64) -> i32;
+    fn ioctl(descriptor: i64, request: u64, argument: *mut u64) -> i32;
+    fn mmap(at: *mut u8, length: usize, protection: i32, flags: i32, descriptor: i32, offset: i64) -> *mut u8;
+    fn prctl(option: i32, argument: u64, ...) -> i32;
     fn syscall(number: i64, ...) -> i64;
     fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
 }
@@ -32,6 +35,12 @@ unsafe extern "C" {
 const SETRESUID: i64 = 117;
 const SIGKILL: i32 = 9;
 const PR_SET_PDEATHSIG: i32 = 1;
+const USERFAULTFD: i64 = 323;
+const UFFDIO_API: u64 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const PR_SET_MM: i32 = 35;
+const PR_SET_MM_ARG_START: u64 = 8;
+const PR_SET_MM_ARG_END: u64 = 9;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -50,7 +59,8 @@ fn main() {
         ["killed", count] => (0..number(count)).for_each(killed),
         ["idle", count] => idle(number(count)),
         ["among", count] => among(number(count)),
-        _ => panic!("usage: storm different|same|killed|idle|among ..."),
+        ["stuck"] => stuck(),
+        _ => panic!("usage: storm different|same|killed|idle|among|stuck ..."),
     }
 }
 
@@ -150,4 +160,22 @@ fn among(count: u32) {
     }
     std::thread::spawn(|| ask_as(2999, 0)).join().expect("asked");
     exit(0);
+}
+
+fn stuck() {
+    // SAFETY: a page of our own that nothing else uses; the structures are those of linux/userfaultfd.h as words.
+    unsafe {
+        let page = mmap(std::ptr::null_mut(), 4096, 3, 0x22, -1, 0) as u64;
+        let faults = syscall(USERFAULTFD, 0);
+        assert!(faults >= 0, "userfaultfd: {}", std::io::Error::last_os_error());
+        let mut api = [0xaa_u64, 0, 0];
+        assert_eq!(ioctl(faults, UFFDIO_API, api.as_mut_ptr()), 0);
+        let mut missing = [page, 4096, 1, 0];
+        assert_eq!(ioctl(faults, UFFDIO_REGISTER, missing.as_mut_ptr()), 0);
+        // The end first: it may never be below the start.
+        for (which, at) in [(PR_SET_MM_ARG_END, page + 64), (PR_SET_MM_ARG_START, page)] {
+            assert_eq!(prctl(PR_SET_MM, which, at, 0_u64, 0_u64), 0, "{}", std::io::Error::last_os_error());
+        }
+    }
+    ask_as(0, 0);
 }
