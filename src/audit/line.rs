@@ -6,13 +6,14 @@
 //! printable form never holds.
 #![forbid(unsafe_code)]
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 use serde::Serialize;
 
 use crate::audit::entry::Thinned;
+use crate::audit::who::symbol;
 use crate::model::{Action, Record, Requester, Task, Verdict};
-use crate::text::escape;
+use crate::text::{Text, escape};
 
 /// What a line takes at most, bytes: the kernel's log takes less than 1024 (LOG_LINE_MAX, kernel/printk/printk.c).
 pub const MAX: usize = 900;
@@ -20,6 +21,10 @@ pub const MAX: usize = 900;
 const VALUE: usize = 64;
 /// What a path may take.
 const PATH: usize = 120;
+/// What is kept of what may also be left out: a container's id, a symbol.
+const SHORT: usize = 48;
+/// Room for the words at the end, which what may be left out doesn't take.
+const RESERVED: usize = 250;
 /// The kernel's names have 55 bytes at most: room for all of them escaped.
 const NAME: usize = 220;
 /// What is kept for the policy's words, and for each failure.
@@ -54,7 +59,7 @@ pub fn of_record(record: &Record) -> String {
     line.judged(&record.verdict, record.request.name.as_bytes());
     line.token("caller", &word(&record.request.caller), VALUE);
     line.requester(&record.requester);
-    line.number("status", record.outcome.as_ref().map(|outcome| outcome.status));
+    line.number("status", record.outcome.as_ref().map(|outcome| outcome.status.into()));
     for failure in &record.failures {
         line.quoted("failure", failure);
     }
@@ -65,7 +70,7 @@ pub fn of_record(record: &Record) -> String {
 /// The line of a count, without its end.
 pub fn of_thinned(thinned: &Thinned) -> String {
     let mut line = Line::new(&thinned.verdict);
-    line.number("thinned", Some(thinned.thinned));
+    line.number("thinned", i64::try_from(thinned.thinned).ok());
     line.token("since", thinned.since.as_bytes(), VALUE);
     line.judged(&thinned.verdict, thinned.request.name.as_bytes());
     line.token("caller", &word(&thinned.request.caller), VALUE);
@@ -86,6 +91,10 @@ fn word(value: &impl Serialize) -> Vec<u8> {
         Ok(serde_json::Value::String(word)) => word.into_bytes(),
         _ => b"-".to_vec(),
     }
+}
+
+fn digits(number: i64) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
 struct Line(String);
@@ -109,12 +118,20 @@ impl Line {
     /// Of several candidates every value there is, each once.
     fn requester(&mut self, requester: &Requester) {
         let tasks = || std::iter::once(&requester.task).chain(&requester.candidates);
-        let number =
-            |of: fn(&Task) -> Option<i64>| tasks().filter_map(of).map(|number| number.to_string().into_bytes());
-        self.list("pid", number(|task| task.pid.map(i64::from)), VALUE);
-        self.list("exe", tasks().filter_map(|task| Some(task.exe.as_ref()?.as_bytes().to_vec())), PATH);
-        self.list("uid", number(|task| task.uid.map(i64::from)), VALUE);
-        self.list("unit", tasks().filter_map(|task| Some(task.unit.as_ref()?.as_bytes().to_vec())), VALUE);
+        let number = |of: fn(&Task) -> Option<i64>| tasks().filter_map(of).map(digits);
+        let text = |of: fn(&Task) -> Option<&Text>| tasks().filter_map(of).map(|text| text.0.clone());
+        self.list("pid", &mut number(|task| task.pid.map(i64::from)), VALUE);
+        self.list("exe", &mut text(|task| task.exe.as_ref()), PATH);
+        self.list("uid", &mut number(|task| task.uid.map(i64::from)), VALUE);
+        self.list("unit", &mut text(|task| task.unit.as_ref()), VALUE);
+        // What few requests have takes only the room that nothing else needs.
+        let has_room = self.0.len() <= MAX.saturating_sub(RESERVED);
+        if has_room && tasks().any(|task| task.container.is_some()) {
+            self.list("container", &mut text(|task| task.container.as_ref()), SHORT);
+        }
+        if let Some(symbol) = symbol(requester).filter(|_| has_room) {
+            self.token("call", symbol, SHORT);
+        }
         self.token("confidence", &word(&requester.confidence), VALUE);
     }
 
@@ -123,19 +140,16 @@ impl Line {
         let _ = write!(self.0, "{gap}{key}=");
     }
 
-    fn number(&mut self, key: &str, number: Option<impl Display>) {
-        self.key(key);
-        let _ = match number {
-            Some(number) => write!(self.0, "{number}"),
-            None => write!(self.0, "-"),
-        };
+    fn number(&mut self, key: &str, number: Option<i64>) {
+        self.list(key, &mut number.into_iter().map(digits), VALUE);
     }
 
     fn token(&mut self, key: &str, value: &[u8], limit: usize) {
-        self.list(key, std::iter::once(value.to_vec()), limit);
+        self.list(key, &mut std::iter::once(value.to_vec()), limit);
     }
 
-    fn list(&mut self, key: &str, values: impl Iterator<Item = Vec<u8>>, limit: usize) {
+    /// Several values, each once. (A trait object: one copy of this code in the helper is enough.)
+    fn list(&mut self, key: &str, values: &mut dyn Iterator<Item = Vec<u8>>, limit: usize) {
         self.key(key);
         let limit = self.0.len().saturating_add(limit);
         let mut told: Vec<Vec<u8>> = Vec::new();
@@ -205,8 +219,7 @@ fn push_bounded(line: &mut String, bytes: &[u8], also: &[u8], limit: usize) -> b
 mod tests {
     use super::*;
     use crate::audit::entry::samples::{HOSTILE, record};
-    use crate::model::{Confidence, Task};
-    use crate::text::Text;
+    use crate::model::Confidence;
 
     #[test]
     fn a_record_reads_like_this() {
@@ -234,6 +247,28 @@ mod tests {
     }
 
     #[test]
+    fn container_and_call_site_stand_there_if_there_are_any() {
+        let mut record = record(b"net-pf-9", 0);
+        record.requester.call_site = Some(Text::from("__sock_create+0x1a2/0x2f0"));
+        record.requester.task.container = Some(Text::from("4711"));
+        let line = of_record(&record);
+        assert!(line.contains(" unit=ssh.service container=4711 call=__sock_create confidence=exact "), "{line}");
+        // Where there is little room they give way to what went wrong.
+        record.verdict.rule = Some("r".repeat(64));
+        record.verdict.module = Some(Text::from("m".repeat(64).as_str()));
+        record.request.name = Text::from("n".repeat(300).as_str());
+        record.requester.task.exe = Some(Text::from("e".repeat(200).as_str()));
+        record.requester.task.unit = Some(Text::from("u".repeat(200).as_str()));
+        record.requester.task.pid = Some(i32::MAX);
+        record.requester.candidates =
+            (0..20).map(|pid| Task { pid: Some(i32::MAX - pid), uid: Some(u32::MAX - 1), ..Task::default() }).collect();
+        record.failures = vec!["f".repeat(400)];
+        let line = of_record(&record);
+        assert!(!line.contains(" container=") && !line.contains(" call=") && line.contains("failure="), "{line}");
+        assert!(line.len() <= MAX);
+    }
+
+    #[test]
     fn several_candidates_stand_side_by_side() {
         let mut record = record(b"x", 0);
         let task =
@@ -253,12 +288,18 @@ mod tests {
             let tokens = line.split(" reason=").next().unwrap().split(' ');
             tokens.map(|token| token.split('=').next().unwrap().to_owned()).collect()
         };
-        let expected = keys(&of_record(&record(b"x", 0)));
-        for name in HOSTILE {
+        let with_all = |name: &[u8]| {
             let mut record = record(name, 0);
             record.requester.task.exe = Some(Text::from(name));
             record.requester.task.unit = Some(Text::from(name));
-            let line = of_record(&record);
+            record.requester.task.container = Some(Text::from(name));
+            record.requester.call_site = Some(Text::from(name));
+            record
+        };
+        let expected = keys(&of_record(&with_all(b"x")));
+        assert!(expected.iter().any(|key| key == "container") && expected.iter().any(|key| key == "call"));
+        for name in HOSTILE {
+            let line = of_record(&with_all(name));
             assert_eq!(keys(&line), expected, "{line}");
             assert!(line.chars().all(|c| !c.is_control()), "{line}");
             let token = line.split(" request=").nth(1).unwrap().split(' ').next().unwrap();
@@ -271,7 +312,9 @@ mod tests {
         for byte in [b'a', b'\n', b'\\', 0xff] {
             let long = vec![byte; 5000];
             let mut record = record(&long, u32::MAX);
-            let task = Task { exe: Some(Text(long.clone())), unit: Some(Text(long.clone())), ..Task::default() };
+            let text = Some(Text(long.clone()));
+            let task = Task { exe: text.clone(), unit: text.clone(), container: text.clone(), ..Task::default() };
+            record.requester.call_site = text;
             record.requester.task = Task { pid: Some(i32::MAX), ..task.clone() };
             record.requester.candidates = vec![task; 20];
             record.verdict.module = Some(Text(long.clone()));

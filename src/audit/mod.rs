@@ -2,9 +2,10 @@
 //!
 //! [`write`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
 //! [`spool`] in memory takes it, [`syslog`] hears of it. [`store`] moves the spool to the disk in a process that
-//! nobody waits for, [`read`] finds every entry wherever it is at the moment.
+//! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come.
 
 pub mod entry;
+pub mod follow;
 mod found;
 pub mod line;
 mod log;
@@ -15,6 +16,8 @@ pub mod store;
 pub mod syslog;
 pub mod table;
 pub mod thinning;
+mod told;
+pub mod who;
 
 use std::io;
 use std::path::Path;
