@@ -8,7 +8,7 @@ use crate::text::Text;
 
 /// The identity of a requester in short, its texts shortened if they are very long. What is absent was not known, or
 /// was not the same for all that this is about.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// Real user id.
     pub uid: Option<u32>,
