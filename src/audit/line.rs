@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::audit::entry::Thinned;
 use crate::audit::who::symbol;
 use crate::model::{Action, Record, Requester, Task, Verdict};
-use crate::text::{Text, escape};
+use crate::text::escape;
 
 /// What a line takes at most, bytes: the kernel's log takes less than 1024 (LOG_LINE_MAX, kernel/printk/printk.c).
 pub const MAX: usize = 900;
@@ -87,8 +87,9 @@ pub fn of_message(message: &str) -> String {
 
 /// The word that the policy and JSON have for `value`.
 fn word(value: &impl Serialize) -> Vec<u8> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word.into_bytes(),
+    let word = serde_json::to_vec(value).unwrap_or_default();
+    match word.as_slice() {
+        [b'"', word @ .., b'"'] => word.to_vec(),
         _ => b"-".to_vec(),
     }
 }
@@ -115,24 +116,31 @@ impl Line {
         self.token("request", name, NAME);
     }
 
-    /// Of several candidates every value there is, each once.
     fn requester(&mut self, requester: &Requester) {
-        let tasks = || std::iter::once(&requester.task).chain(&requester.candidates);
-        let number = |of: fn(&Task) -> Option<i64>| tasks().filter_map(of).map(digits);
-        let text = |of: fn(&Task) -> Option<&Text>| tasks().filter_map(of).map(|text| text.0.clone());
-        self.list("pid", &mut number(|task| task.pid.map(i64::from)), VALUE);
-        self.list("exe", &mut text(|task| task.exe.as_ref()), PATH);
-        self.list("uid", &mut number(|task| task.uid.map(i64::from)), VALUE);
-        self.list("unit", &mut text(|task| task.unit.as_ref()), VALUE);
+        self.of_tasks("pid", requester, |task| task.pid.map(|pid| digits(pid.into())), VALUE);
+        self.of_tasks("exe", requester, |task| Some(task.exe.as_ref()?.0.clone()), PATH);
+        self.of_tasks("uid", requester, |task| task.uid.map(|uid| digits(uid.into())), VALUE);
+        self.of_tasks("unit", requester, |task| Some(task.unit.as_ref()?.0.clone()), VALUE);
         // What few requests have takes only the room that nothing else needs.
-        let has_room = self.0.len() <= MAX.saturating_sub(RESERVED);
-        if has_room && tasks().any(|task| task.container.is_some()) {
-            self.list("container", &mut text(|task| task.container.as_ref()), SHORT);
-        }
-        if let Some(symbol) = symbol(requester).filter(|_| has_room) {
-            self.token("call", symbol, SHORT);
+        if self.0.len() <= MAX.saturating_sub(RESERVED) {
+            let is_contained = |task: &Task| task.container.is_some();
+            if is_contained(&requester.task) || requester.candidates.iter().any(is_contained) {
+                self.of_tasks("container", requester, |task| Some(task.container.as_ref()?.0.clone()), SHORT);
+            }
+            if let Some(symbol) = symbol(requester) {
+                self.token("call", symbol, SHORT);
+            }
         }
         self.token("confidence", &word(&requester.confidence), VALUE);
+    }
+
+    /// Of several candidates every value there is, each once.
+    fn of_tasks(&mut self, key: &str, requester: &Requester, of: fn(&Task) -> Option<Vec<u8>>, limit: usize) {
+        let mut told: Vec<Vec<u8>> = Vec::new();
+        for task in std::iter::once(&requester.task).chain(&requester.candidates) {
+            told.extend(of(task).filter(|value| !told.contains(value)));
+        }
+        self.list(key, &told, limit);
     }
 
     fn key(&mut self, key: &str) {
@@ -141,31 +149,25 @@ impl Line {
     }
 
     fn number(&mut self, key: &str, number: Option<i64>) {
-        self.list(key, &mut number.into_iter().map(digits), VALUE);
+        self.token(key, &number.map_or_else(|| b"-".to_vec(), digits), VALUE);
     }
 
     fn token(&mut self, key: &str, value: &[u8], limit: usize) {
-        self.list(key, &mut std::iter::once(value.to_vec()), limit);
+        self.list(key, &[value.to_vec()], limit);
     }
 
-    /// Several values, each once. (A trait object: one copy of this code in the helper is enough.)
-    fn list(&mut self, key: &str, values: &mut dyn Iterator<Item = Vec<u8>>, limit: usize) {
+    fn list(&mut self, key: &str, values: &[Vec<u8>], limit: usize) {
         self.key(key);
         let limit = self.0.len().saturating_add(limit);
-        let mut told: Vec<Vec<u8>> = Vec::new();
-        for value in values {
-            if told.contains(&value) {
-                continue;
-            }
-            if !told.is_empty() {
+        for (at, value) in values.iter().enumerate() {
+            if at > 0 {
                 self.0.push(',');
             }
-            if !push_bounded(&mut self.0, &value, b" ,", limit) {
+            if !push_bounded(&mut self.0, value, b" ,", limit) {
                 return;
             }
-            told.push(value);
         }
-        if told.is_empty() {
+        if values.is_empty() {
             self.0.push('-');
         }
     }
@@ -194,23 +196,24 @@ impl Line {
 /// everything fitted.
 fn push_bounded(line: &mut String, bytes: &[u8], also: &[u8], limit: usize) -> bool {
     let limit = limit.saturating_sub(CUT.len());
-    let mut unit = String::new();
-    for chunk in bytes.utf8_chunks() {
-        let valid = chunk.valid();
-        let characters = valid.char_indices().map(|(at, c)| valid.as_bytes().get(at..at.saturating_add(c.len_utf8())));
-        for piece in characters.chain(chunk.invalid().chunks(1).map(Some)) {
-            let piece = piece.unwrap_or_default();
-            unit.clear();
-            let _ = match piece {
-                [byte] if also.contains(byte) => write!(unit, "\\x{byte:02x}"),
-                _ => escape(piece, &mut unit),
-            };
-            if line.len().saturating_add(unit.len()) > limit {
-                line.push_str(CUT);
-                return false;
-            }
-            line.push_str(&unit);
-        }
+    bytes.utf8_chunks().all(|chunk| {
+        let mut characters = chunk.valid().chars();
+        characters.all(|c| push_if_it_fits(line, c.encode_utf8(&mut [0; 4]).as_bytes(), also, limit))
+            && chunk.invalid().chunks(1).all(|byte| push_if_it_fits(line, byte, also, limit))
+    })
+}
+
+/// Adds one character or byte, or the mark of a cut.
+fn push_if_it_fits(line: &mut String, piece: &[u8], also: &[u8], limit: usize) -> bool {
+    let before = line.len();
+    let _ = match piece {
+        [byte] if also.contains(byte) => write!(line, "\\x{byte:02x}"),
+        _ => escape(piece, line),
+    };
+    if line.len() > limit {
+        line.truncate(before);
+        line.push_str(CUT);
+        return false;
     }
     true
 }
@@ -220,6 +223,7 @@ mod tests {
     use super::*;
     use crate::audit::entry::samples::{HOSTILE, record};
     use crate::model::Confidence;
+    use crate::text::Text;
 
     #[test]
     fn a_record_reads_like_this() {

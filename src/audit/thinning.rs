@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::audit::entry::Thinned;
 use crate::audit::who::{Who, short, symbol};
 use crate::model::{Record, Request, Verdict};
-use crate::text::Text;
 
 /// Length of a window, microseconds.
 pub const WINDOW: u64 = 60_000_000;
@@ -157,7 +156,6 @@ impl Slot {
 
 /// Names and texts are bounded so that a count always fits into its place in the table.
 fn short_verdict(verdict: &Verdict) -> Verdict {
-    let shorten = |text: &str, limit| String::from_utf8_lossy(&short(&Text::from(text), limit).0).into_owned();
     Verdict {
         rule: verdict.rule.as_deref().map(|rule| shorten(rule, 64)),
         source: shorten(&verdict.source, 128),
@@ -167,10 +165,19 @@ fn short_verdict(verdict: &Verdict) -> Verdict {
     }
 }
 
+fn shorten(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(limit.saturating_sub("…".len()));
+    [text.get(..end).unwrap_or_default(), "…"].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::entry::samples::{HOSTILE, record};
+    use crate::text::Text;
 
     #[test]
     fn the_first_of_a_kind_are_always_written_the_rest_within_the_budget() {

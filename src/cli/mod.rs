@@ -88,7 +88,7 @@ enum Verb {
     Status,
     /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
     /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
-    Log(log::Options),
+    Log(Box<log::Options>),
 }
 
 /// What a request for NAME would do, and why; loads nothing; needs no root.
