@@ -31,11 +31,12 @@ impl Who {
     }
 
     fn of_task(task: &Task) -> Who {
-        let text = |text: &Option<Text>, limit| text.as_ref().map(|text| short(text, limit));
-        let (exe, unit) = (text(&task.exe, 128), text(&task.unit, 96));
-        let container = if unit.is_none() { text(&task.container, 64) } else { None };
-        let is_named = exe.is_some() || unit.is_some() || container.is_some();
-        let comm = if is_named { None } else { text(&task.comm, 16) };
+        let text = |text: &Option<Text>, is_wanted: bool, limit| {
+            text.as_ref().filter(|_| is_wanted).map(|text| short(text, limit))
+        };
+        let (exe, unit) = (text(&task.exe, true, 128), text(&task.unit, true, 96));
+        let container = text(&task.container, unit.is_none(), 64);
+        let comm = text(&task.comm, exe.is_none() && unit.is_none() && container.is_none(), 16);
         Who { uid: task.uid, exe, unit, container, comm }
     }
 
