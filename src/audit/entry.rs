@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::who::Who;
 use crate::model::{Record, Request, Verdict};
 use crate::text::Text;
 
@@ -34,8 +35,14 @@ pub struct Thinned {
     pub kind: String,
     /// The last one's request, its name shortened if it is very long.
     pub request: Request,
+    /// Whether all of them asked for that name; absent from lines of former versions.
+    #[serde(default)]
+    pub one_name: bool,
     /// The last one's verdict, its texts shortened if they are very long.
     pub verdict: Verdict,
+    /// What all who asked have in common; absent from lines of former versions.
+    #[serde(default)]
+    pub requester: Who,
 }
 
 impl Entry {
@@ -135,13 +142,22 @@ mod tests {
             since: "2026-11-20T12:00:00.000000Z".to_owned(),
             kind: "1f".to_owned(),
             request: record.request.clone(),
+            one_name: true,
             verdict: record.verdict.clone(),
+            requester: Who::of(&record.requester),
         };
         let read = |line: &[u8]| Entry::parse(line.trim_ascii_end());
         let Entry::Record(back) = read(&json(&record).unwrap()) else { panic!("not a record") };
         assert_eq!(back.request, record.request);
         let Entry::Thinned(back) = read(&json(&thinned).unwrap()) else { panic!("not a count") };
-        assert_eq!((back.thinned, &back.since), (7, &thinned.since));
+        assert_eq!((back.thinned, &back.since, back.one_name), (7, &thinned.since, true));
+        assert_eq!(back.requester, thinned.requester);
+        let mut former = serde_json::to_value(&thinned).unwrap();
+        for key in ["one_name", "requester"] {
+            former.as_object_mut().unwrap().remove(key).unwrap();
+        }
+        let Entry::Thinned(back) = read(&json(&former).unwrap()) else { panic!("not a count") };
+        assert_eq!((back.thinned, back.one_name, back.requester), (7, false, Who::default()));
         for foreign in [&b"{\"v\":1"[..], b"", b"\xff", b"null", b"[]", b"{\"v\":1,\"thinned\":-1}"] {
             assert_eq!(read(foreign), Entry::Foreign(Text::from(foreign)));
         }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read, Take};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use nix::fcntl::OFlag;
@@ -43,6 +43,18 @@ struct Named<'a> {
     is_live: bool,
     /// With its length.
     file: Option<(File, u64)>,
+}
+
+/// One file as far as it is to be read.
+pub struct Part {
+    /// The file, open at its beginning.
+    pub file: File,
+    /// Where to stop; a live one is read to its end.
+    pub length: u64,
+    /// Whether helpers may still be writing to it: a spool. What is none is the log, or was.
+    pub is_live: bool,
+    /// Whether it is a spool on its way to the log.
+    pub is_flushing: bool,
 }
 
 impl<'a> Found<'a> {
@@ -88,12 +100,12 @@ impl<'a> Found<'a> {
         Ok(mark(self.run)? == self.mark)
     }
 
-    /// What is to be read of them, oldest first, and whether helpers may still be writing to it.
-    pub fn into_parts(self) -> io::Result<Vec<(Take<File>, bool)>> {
+    /// What is to be read of them, oldest first.
+    pub fn into_parts(self) -> io::Result<Vec<Part>> {
         let end = self.end_of_log();
         let mut parts = Vec::new();
         for named in self.files {
-            let is_live = named.is_live;
+            let (is_live, is_flushing) = (named.is_live, named.name == FLUSHING);
             let Some((file, length)) = named.file else { continue };
             let inode = file.metadata()?.ino();
             let length = match end {
@@ -101,7 +113,7 @@ impl<'a> Found<'a> {
                 Some(mark) if mark.inode == inode => mark.length.min(length),
                 _ => length,
             };
-            parts.push((file.take(length), is_live));
+            parts.push(Part { file, length, is_live, is_flushing });
         }
         Ok(parts)
     }

@@ -6,11 +6,12 @@
 //! printable form never holds.
 #![forbid(unsafe_code)]
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 use serde::Serialize;
 
 use crate::audit::entry::Thinned;
+use crate::audit::who::symbol;
 use crate::model::{Action, Record, Requester, Task, Verdict};
 use crate::text::escape;
 
@@ -20,6 +21,10 @@ pub const MAX: usize = 900;
 const VALUE: usize = 64;
 /// What a path may take.
 const PATH: usize = 120;
+/// What is kept of what may also be left out: a container's id, a symbol.
+const SHORT: usize = 48;
+/// Room for the words at the end, which what may be left out doesn't take.
+const RESERVED: usize = 250;
 /// The kernel's names have 55 bytes at most: room for all of them escaped.
 const NAME: usize = 220;
 /// What is kept for the policy's words, and for each failure.
@@ -54,7 +59,7 @@ pub fn of_record(record: &Record) -> String {
     line.judged(&record.verdict, record.request.name.as_bytes());
     line.token("caller", &word(&record.request.caller), VALUE);
     line.requester(&record.requester);
-    line.number("status", record.outcome.as_ref().map(|outcome| outcome.status));
+    line.number("status", record.outcome.as_ref().map(|outcome| outcome.status.into()));
     for failure in &record.failures {
         line.quoted("failure", failure);
     }
@@ -65,7 +70,7 @@ pub fn of_record(record: &Record) -> String {
 /// The line of a count, without its end.
 pub fn of_thinned(thinned: &Thinned) -> String {
     let mut line = Line::new(&thinned.verdict);
-    line.number("thinned", Some(thinned.thinned));
+    line.number("thinned", i64::try_from(thinned.thinned).ok());
     line.token("since", thinned.since.as_bytes(), VALUE);
     line.judged(&thinned.verdict, thinned.request.name.as_bytes());
     line.token("caller", &word(&thinned.request.caller), VALUE);
@@ -82,10 +87,15 @@ pub fn of_message(message: &str) -> String {
 
 /// The word that the policy and JSON have for `value`.
 fn word(value: &impl Serialize) -> Vec<u8> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word.into_bytes(),
+    let word = serde_json::to_vec(value).unwrap_or_default();
+    match word.as_slice() {
+        [b'"', word @ .., b'"'] => word.to_vec(),
         _ => b"-".to_vec(),
     }
+}
+
+fn digits(number: i64) -> Vec<u8> {
+    number.to_string().into_bytes()
 }
 
 struct Line(String);
@@ -106,16 +116,31 @@ impl Line {
         self.token("request", name, NAME);
     }
 
-    /// Of several candidates every value there is, each once.
     fn requester(&mut self, requester: &Requester) {
-        let tasks = || std::iter::once(&requester.task).chain(&requester.candidates);
-        let number =
-            |of: fn(&Task) -> Option<i64>| tasks().filter_map(of).map(|number| number.to_string().into_bytes());
-        self.list("pid", number(|task| task.pid.map(i64::from)), VALUE);
-        self.list("exe", tasks().filter_map(|task| Some(task.exe.as_ref()?.as_bytes().to_vec())), PATH);
-        self.list("uid", number(|task| task.uid.map(i64::from)), VALUE);
-        self.list("unit", tasks().filter_map(|task| Some(task.unit.as_ref()?.as_bytes().to_vec())), VALUE);
+        self.of_tasks("pid", requester, |task| task.pid.map(|pid| digits(pid.into())), VALUE);
+        self.of_tasks("exe", requester, |task| Some(task.exe.as_ref()?.0.clone()), PATH);
+        self.of_tasks("uid", requester, |task| task.uid.map(|uid| digits(uid.into())), VALUE);
+        self.of_tasks("unit", requester, |task| Some(task.unit.as_ref()?.0.clone()), VALUE);
+        // What few requests have takes only the room that nothing else needs.
+        if self.0.len() <= MAX.saturating_sub(RESERVED) {
+            let is_contained = |task: &Task| task.container.is_some();
+            if is_contained(&requester.task) || requester.candidates.iter().any(is_contained) {
+                self.of_tasks("container", requester, |task| Some(task.container.as_ref()?.0.clone()), SHORT);
+            }
+            if let Some(symbol) = symbol(requester) {
+                self.token("call", symbol, SHORT);
+            }
+        }
         self.token("confidence", &word(&requester.confidence), VALUE);
+    }
+
+    /// Of several candidates every value there is, each once.
+    fn of_tasks(&mut self, key: &str, requester: &Requester, of: fn(&Task) -> Option<Vec<u8>>, limit: usize) {
+        let mut told: Vec<Vec<u8>> = Vec::new();
+        for task in std::iter::once(&requester.task).chain(&requester.candidates) {
+            told.extend(of(task).filter(|value| !told.contains(value)));
+        }
+        self.list(key, &told, limit);
     }
 
     fn key(&mut self, key: &str) {
@@ -123,35 +148,26 @@ impl Line {
         let _ = write!(self.0, "{gap}{key}=");
     }
 
-    fn number(&mut self, key: &str, number: Option<impl Display>) {
-        self.key(key);
-        let _ = match number {
-            Some(number) => write!(self.0, "{number}"),
-            None => write!(self.0, "-"),
-        };
+    fn number(&mut self, key: &str, number: Option<i64>) {
+        self.token(key, &number.map_or_else(|| b"-".to_vec(), digits), VALUE);
     }
 
     fn token(&mut self, key: &str, value: &[u8], limit: usize) {
-        self.list(key, std::iter::once(value.to_vec()), limit);
+        self.list(key, &[value.to_vec()], limit);
     }
 
-    fn list(&mut self, key: &str, values: impl Iterator<Item = Vec<u8>>, limit: usize) {
+    fn list(&mut self, key: &str, values: &[Vec<u8>], limit: usize) {
         self.key(key);
         let limit = self.0.len().saturating_add(limit);
-        let mut told: Vec<Vec<u8>> = Vec::new();
-        for value in values {
-            if told.contains(&value) {
-                continue;
-            }
-            if !told.is_empty() {
+        for (at, value) in values.iter().enumerate() {
+            if at > 0 {
                 self.0.push(',');
             }
-            if !push_bounded(&mut self.0, &value, b" ,", limit) {
+            if !push_bounded(&mut self.0, value, b" ,", limit) {
                 return;
             }
-            told.push(value);
         }
-        if told.is_empty() {
+        if values.is_empty() {
             self.0.push('-');
         }
     }
@@ -180,23 +196,24 @@ impl Line {
 /// everything fitted.
 fn push_bounded(line: &mut String, bytes: &[u8], also: &[u8], limit: usize) -> bool {
     let limit = limit.saturating_sub(CUT.len());
-    let mut unit = String::new();
-    for chunk in bytes.utf8_chunks() {
-        let valid = chunk.valid();
-        let characters = valid.char_indices().map(|(at, c)| valid.as_bytes().get(at..at.saturating_add(c.len_utf8())));
-        for piece in characters.chain(chunk.invalid().chunks(1).map(Some)) {
-            let piece = piece.unwrap_or_default();
-            unit.clear();
-            let _ = match piece {
-                [byte] if also.contains(byte) => write!(unit, "\\x{byte:02x}"),
-                _ => escape(piece, &mut unit),
-            };
-            if line.len().saturating_add(unit.len()) > limit {
-                line.push_str(CUT);
-                return false;
-            }
-            line.push_str(&unit);
-        }
+    bytes.utf8_chunks().all(|chunk| {
+        let mut characters = chunk.valid().chars();
+        characters.all(|c| push_if_it_fits(line, c.encode_utf8(&mut [0; 4]).as_bytes(), also, limit))
+            && chunk.invalid().chunks(1).all(|byte| push_if_it_fits(line, byte, also, limit))
+    })
+}
+
+/// Adds one character or byte, or the mark of a cut.
+fn push_if_it_fits(line: &mut String, piece: &[u8], also: &[u8], limit: usize) -> bool {
+    let before = line.len();
+    let _ = match piece {
+        [byte] if also.contains(byte) => write!(line, "\\x{byte:02x}"),
+        _ => escape(piece, line),
+    };
+    if line.len() > limit {
+        line.truncate(before);
+        line.push_str(CUT);
+        return false;
     }
     true
 }
@@ -205,7 +222,7 @@ fn push_bounded(line: &mut String, bytes: &[u8], also: &[u8], limit: usize) -> b
 mod tests {
     use super::*;
     use crate::audit::entry::samples::{HOSTILE, record};
-    use crate::model::{Confidence, Task};
+    use crate::model::Confidence;
     use crate::text::Text;
 
     #[test]
@@ -234,6 +251,28 @@ mod tests {
     }
 
     #[test]
+    fn container_and_call_site_stand_there_if_there_are_any() {
+        let mut record = record(b"net-pf-9", 0);
+        record.requester.call_site = Some(Text::from("__sock_create+0x1a2/0x2f0"));
+        record.requester.task.container = Some(Text::from("4711"));
+        let line = of_record(&record);
+        assert!(line.contains(" unit=ssh.service container=4711 call=__sock_create confidence=exact "), "{line}");
+        // Where there is little room they give way to what went wrong.
+        record.verdict.rule = Some("r".repeat(64));
+        record.verdict.module = Some(Text::from("m".repeat(64).as_str()));
+        record.request.name = Text::from("n".repeat(300).as_str());
+        record.requester.task.exe = Some(Text::from("e".repeat(200).as_str()));
+        record.requester.task.unit = Some(Text::from("u".repeat(200).as_str()));
+        record.requester.task.pid = Some(i32::MAX);
+        record.requester.candidates =
+            (0..20).map(|pid| Task { pid: Some(i32::MAX - pid), uid: Some(u32::MAX - 1), ..Task::default() }).collect();
+        record.failures = vec!["f".repeat(400)];
+        let line = of_record(&record);
+        assert!(!line.contains(" container=") && !line.contains(" call=") && line.contains("failure="), "{line}");
+        assert!(line.len() <= MAX);
+    }
+
+    #[test]
     fn several_candidates_stand_side_by_side() {
         let mut record = record(b"x", 0);
         let task =
@@ -253,12 +292,18 @@ mod tests {
             let tokens = line.split(" reason=").next().unwrap().split(' ');
             tokens.map(|token| token.split('=').next().unwrap().to_owned()).collect()
         };
-        let expected = keys(&of_record(&record(b"x", 0)));
-        for name in HOSTILE {
+        let with_all = |name: &[u8]| {
             let mut record = record(name, 0);
             record.requester.task.exe = Some(Text::from(name));
             record.requester.task.unit = Some(Text::from(name));
-            let line = of_record(&record);
+            record.requester.task.container = Some(Text::from(name));
+            record.requester.call_site = Some(Text::from(name));
+            record
+        };
+        let expected = keys(&of_record(&with_all(b"x")));
+        assert!(expected.iter().any(|key| key == "container") && expected.iter().any(|key| key == "call"));
+        for name in HOSTILE {
+            let line = of_record(&with_all(name));
             assert_eq!(keys(&line), expected, "{line}");
             assert!(line.chars().all(|c| !c.is_control()), "{line}");
             let token = line.split(" request=").nth(1).unwrap().split(' ').next().unwrap();
@@ -271,7 +316,9 @@ mod tests {
         for byte in [b'a', b'\n', b'\\', 0xff] {
             let long = vec![byte; 5000];
             let mut record = record(&long, u32::MAX);
-            let task = Task { exe: Some(Text(long.clone())), unit: Some(Text(long.clone())), ..Task::default() };
+            let text = Some(Text(long.clone()));
+            let task = Task { exe: text.clone(), unit: text.clone(), container: text.clone(), ..Task::default() };
+            record.requester.call_site = text;
             record.requester.task = Task { pid: Some(i32::MAX), ..task.clone() };
             record.requester.candidates = vec![task; 20];
             record.verdict.module = Some(Text(long.clone()));

@@ -2,9 +2,10 @@
 //!
 //! [`write`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
 //! [`spool`] in memory takes it, [`syslog`] hears of it. [`store`] moves the spool to the disk in a process that
-//! nobody waits for, [`read`] finds every entry wherever it is at the moment.
+//! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come.
 
 pub mod entry;
+pub mod follow;
 mod found;
 pub mod line;
 mod log;
@@ -15,14 +16,14 @@ pub mod store;
 pub mod syslog;
 pub mod table;
 pub mod thinning;
+mod told;
+pub mod who;
 
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
 
 use crate::host::{Host, RUN, child};
 use crate::model::Record;
@@ -38,9 +39,6 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(20);
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 /// What a child says at its end.
 const DONE: &[u8] = b"done";
-/// RFC 3339, UTC, microseconds.
-const TIME: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// Writes one record to every sink that takes it at once. Never fails: what a sink does not take is in the others.
 pub fn write(host: &Host, record: &Record) {
@@ -92,9 +90,16 @@ pub fn now() -> String {
 
 /// A time since 1970 as it stands in a record; what no calendar holds is 1970.
 fn format_time(since: Duration) -> String {
-    let nanoseconds = i128::try_from(since.as_nanos()).unwrap_or_default();
-    let time = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(TIME).unwrap_or_else(|_| "1970-01-01T00:00:00.000000Z".to_owned())
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    let (time, microsecond) = match OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(time) => (time, since.subsec_micros()),
+        Err(_) => (OffsetDateTime::UNIX_EPOCH, 0),
+    };
+    let (year, month, day) = time.to_calendar_date();
+    let (hour, minute, second) = time.to_hms();
+    // Not by a format description: what interprets those is many times as large, and the helper has to be small.
+    let month = u8::from(month);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{microsecond:06}Z")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::audit::entry::{Entry, Thinned};
 use crate::audit::found::{Found, if_there};
 use crate::audit::table;
+use crate::audit::told::Told;
 use crate::host::{Host, LOG_DIR, RUN};
 use crate::text::Text;
 
@@ -19,7 +20,7 @@ const WINDOW: usize = 4096;
 /// as long as they have no more bytes than this.
 const WINDOW_BYTES: usize = 16 << 20;
 /// How often files that move are opened anew, and the end of a line is waited for.
-const TRIES: u32 = 20;
+pub(super) const TRIES: u32 = 20;
 /// Counts that are remembered, to add up those that came out twice.
 const COUNTS: usize = 65_536;
 
@@ -44,7 +45,8 @@ pub fn of_host(host: &Host) -> io::Result<Entries> {
         let pending = run.as_ref().map_or(Ok(None), |run| if_there(table::pending(run)))?.unwrap_or_default();
         let found = Found::open(run.as_ref(), logs.as_ref())?;
         let is_current = found.is_current()?;
-        let files = found.into_parts()?.into_iter().map(|(file, is_live)| Lines::new(Box::new(file), is_live));
+        let parts = found.into_parts()?.into_iter();
+        let files = parts.map(|part| Lines::new(Box::new(part.file.take(part.length)), part.is_live));
         source = Source { files: files.collect(), pending: pending.into(), ..Source::default() };
         if is_current {
             break;
@@ -60,14 +62,14 @@ pub fn of_readers(readers: impl IntoIterator<Item = Box<dyn Read>>) -> Entries {
 }
 
 /// The lines of one file.
-struct Lines {
+pub(super) struct Lines {
     reader: BufReader<Box<dyn Read>>,
     /// Somebody may be writing the last line just now.
     is_live: bool,
 }
 
 impl Lines {
-    fn new(reader: Box<dyn Read>, is_live: bool) -> Lines {
+    pub(super) fn new(reader: Box<dyn Read>, is_live: bool) -> Lines {
         Lines { reader: BufReader::new(reader), is_live }
     }
 
@@ -106,13 +108,17 @@ struct Source {
     bytes: usize,
     read: u64,
     time: String,
+    /// What was told already and is to be left out of the log.
+    told: Told,
 }
 
 impl Source {
     /// The time of the next entry.
     fn peek(&mut self) -> Option<&str> {
         while self.sorted.len() < WINDOW && self.bytes < WINDOW_BYTES {
+            let is_log = self.files.front().is_some_and(|lines| !lines.is_live);
             let (length, entry) = match self.files.front_mut().map(Lines::next) {
+                Some(Ok(Some(line))) if is_log && self.told.meet(&line) => continue,
                 Some(Ok(Some(line))) => (line.len(), Ok(parse(&line))),
                 Some(Ok(None)) => {
                     self.files.pop_front();
@@ -157,6 +163,17 @@ fn parse(line: &[u8]) -> Entry {
 impl Entries {
     fn new(sources: Vec<Source>) -> Entries {
         Entries { sources, counted: HashMap::new() }
+    }
+
+    /// None yet.
+    pub(super) fn none() -> Entries {
+        Entries::new(Vec::new())
+    }
+
+    /// Goes on with what was added meanwhile. What is in `told` is left out of the log; counts are told by what they
+    /// grew since they were met before.
+    pub(super) fn go_on(&mut self, files: Vec<Lines>, pending: Vec<Thinned>, told: Told) {
+        self.sources = vec![Source { files: files.into(), pending: pending.into(), told, ..Source::default() }];
     }
 
     /// A count that came out before is told by what has been added since; `None` if nothing has.

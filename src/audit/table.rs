@@ -326,8 +326,11 @@ mod tests {
         record.verdict.reason = Some("ü".repeat(5000));
         // This one is not kept.
         record.verdict.carried_out = crate::model::Action::Allow;
+        record.requester.task.exe = Some(Text(vec![0xff; 5000]));
+        record.requester.task.unit = Some(Text(vec![0xff; 5000]));
         let mut slot = Slot { kind: u64::MAX, began: u64::MAX, written: u32::MAX, count: None };
         slot.count(&record);
+        slot.count.as_mut().unwrap().thinned = u64::MAX;
         let machine = Machine::new();
         let table = Table::lock(&machine.run, PATIENCE).unwrap();
         write_place(&table.0, 9, &slot).unwrap();

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::entry::Thinned;
+use crate::audit::who::{Who, short, symbol};
 use crate::model::{Record, Request, Verdict};
-use crate::text::Text;
 
 /// Length of a window, microseconds.
 pub const WINDOW: u64 = 60_000_000;
@@ -53,11 +53,16 @@ pub struct Count {
     pub time: String,
     /// What the last one asked for.
     pub request: Request,
+    /// Whether all asked for that name.
+    pub one_name: bool,
     /// What was decided for it.
     pub verdict: Verdict,
+    /// What all who asked have in common.
+    pub requester: Who,
 }
 
-/// Requests of one user, executable, verdict and rule are of one kind.
+/// Requests of one user, executable, place in the kernel, verdict and rule are of one kind. The name asked for has no
+/// part in it: whoever asks for a new one every time would never be thinned.
 ///
 /// Of several candidates all count, so that somebody who asks beside others does not add to the count of the others.
 pub fn kind(record: &Record, key: u64) -> u64 {
@@ -66,6 +71,7 @@ pub fn kind(record: &Record, key: u64) -> u64 {
     for task in std::iter::once(&record.requester.task).chain(&record.requester.candidates) {
         (task.uid, &task.exe).hash(&mut hasher);
     }
+    symbol(&record.requester).hash(&mut hasher);
     let verdict = &record.verdict;
     (verdict.action as u8, verdict.enforced, &verdict.rule).hash(&mut hasher);
     hasher.finish()
@@ -109,20 +115,30 @@ impl Slot {
 
     /// Counts a request that is not written.
     pub fn count(&mut self, record: &Record) {
-        let time: String = record.time.as_deref().unwrap_or_default().chars().take(32).collect();
-        let (before, since) = match self.count.take() {
-            Some(count) => (count.thinned, count.since),
-            None => (0, time.clone()),
+        let time = shorten(record.time.as_deref().unwrap_or_default(), 32);
+        let mut next = Count {
+            thinned: 1,
+            since: time.clone(),
+            time,
+            request: Request { name: short(&record.request.name, 128), caller: record.request.caller },
+            one_name: true,
+            verdict: short_verdict(&record.verdict),
+            requester: Who::of(&record.requester),
         };
-        let thinned = before.saturating_add(1);
-        let request = Request { name: short(&record.request.name, 128), caller: record.request.caller };
-        self.count = Some(Count { thinned, since, time, request, verdict: short_verdict(&record.verdict) });
+        if let Some(before) = self.count.take() {
+            next.thinned = before.thinned.saturating_add(1);
+            next.since = before.since;
+            next.one_name = before.one_name && before.request.name == next.request.name;
+            next.requester = next.requester.common(&before.requester);
+        }
+        self.count = Some(next);
     }
 
     /// What comes out for people: nothing if nothing was counted.
     pub fn thinned(&self) -> Option<Thinned> {
-        let Count { thinned, since, time, request, verdict } = self.count.clone()?;
-        Some(Thinned { v: 1, time, thinned, since, kind: format!("{:016x}", self.kind), request, verdict })
+        let Count { thinned, since, time, request, one_name, verdict, requester } = self.count.clone()?;
+        let kind = format!("{:016x}", self.kind);
+        Some(Thinned { v: 1, time, thinned, since, kind, request, one_name, verdict, requester })
     }
 
     /// Which of these places is for `kind`: its own, a free one, else the one whose loss costs least.
@@ -140,32 +156,32 @@ impl Slot {
 
 /// Names and texts are bounded so that a count always fits into its place in the table.
 fn short_verdict(verdict: &Verdict) -> Verdict {
-    let shorten = |text: &str, limit| String::from_utf8_lossy(&short(&Text::from(text), limit).0).into_owned();
     Verdict {
+        action: verdict.action,
+        enforced: verdict.enforced,
         rule: verdict.rule.as_deref().map(|rule| shorten(rule, 64)),
         source: shorten(&verdict.source, 128),
         module: verdict.module.as_ref().map(|module| short(module, 64)),
         reason: verdict.reason.as_deref().map(|reason| shorten(reason, 160)),
-        ..verdict.clone()
+        carried_out: verdict.carried_out,
     }
 }
 
-/// At most `limit` bytes, of which the last are `…` if something was cut off; no character is cut in two.
-fn short(text: &Text, limit: usize) -> Text {
-    let Some(start) = text.0.get(..limit.saturating_sub("…".len())).filter(|_| text.0.len() > limit) else {
-        return text.clone();
-    };
-    let length = match std::str::from_utf8(start) {
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        _ => start.len(),
-    };
-    Text([start.get(..length).unwrap_or_default(), "…".as_bytes()].concat())
+/// As [`short`]. One copy in the helper is enough.
+#[inline(never)]
+fn shorten(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(limit.saturating_sub("…".len()));
+    [text.get(..end).unwrap_or_default(), "…"].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::entry::samples::{HOSTILE, record};
+    use crate::text::Text;
 
     #[test]
     fn the_first_of_a_kind_are_always_written_the_rest_within_the_budget() {
@@ -231,6 +247,14 @@ mod tests {
         assert_ne!(kind_of(|record| record.verdict.enforced = false), same);
         assert_ne!(kind_of(|record| record.requester.candidates = vec![record.requester.task.clone()]), same);
         assert_ne!(kind(&base, 2), same);
+        let site = |site: &str| {
+            let mut record = base.clone();
+            record.requester.call_site = Some(Text::from(site));
+            kind(&record, 1)
+        };
+        assert_ne!(site("inet_create+0x2a/0x3f0"), same);
+        assert_eq!(site("inet_create+0x2a/0x3f0"), site("inet_create+0x31/0x400"));
+        assert_ne!(site("inet_create+0x2a/0x3f0"), site("inet6_create+0x2a/0x3f0"));
     }
 
     #[test]
@@ -260,11 +284,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_characters() {
-        assert_eq!(short(&Text::from("abcdefgh"), 8), Text::from("abcdefgh"));
-        assert_eq!(short(&Text::from("abcdefghi"), 8), Text::from("abcde…"));
-        assert_eq!(short(&Text::from("abcdüüü"), 8), Text::from("abcd…"));
-        assert_eq!(short(&Text(vec![0xff; 9]), 8), Text([&[0xff; 5][..], "…".as_bytes()].concat()));
+    fn a_count_says_of_all_only_what_holds_for_all() {
+        let mut slot = Slot::new(1, 0);
+        let mut count = |name: &str, unit: &str| {
+            let mut record = record(name.as_bytes(), 7);
+            record.requester.task.unit = Some(Text::from(unit));
+            slot.count(&record);
+            let thinned = slot.thinned().unwrap();
+            (thinned.one_name, thinned.requester.uid, thinned.requester.unit.map(|unit| unit.to_string()))
+        };
+        assert_eq!(count("x", "a.service"), (true, Some(7), Some("a.service".to_owned())));
+        assert_eq!(count("x", "a.service"), (true, Some(7), Some("a.service".to_owned())));
+        assert_eq!(count("y", "a.service"), (false, Some(7), Some("a.service".to_owned())));
+        assert_eq!(count("y", "b.service"), (false, Some(7), None));
+        assert_eq!(count("y", "b.service"), (false, Some(7), None));
+    }
+
+    #[test]
+    fn a_name_in_a_count_is_bounded() {
         for name in HOSTILE {
             let mut slot = Slot::new(1, 0);
             slot.count(&record(&name.repeat(100), 0));

@@ -77,7 +77,7 @@ pub fn unheard(host: &Host) -> Option<String> {
     }
     let needs_more = |rule: &&Rule| rule.action != Action::Block && policy.defaults.trust == Trust::Exact;
     let rule = policy.asks_who().find(needs_more).filter(|_| host.is_this())?;
-    let why = recorder::state(host).err()?;
+    let why = recorder::state().err()?;
     Some(format!(
         "{}: rule \"{}\" permits only whom we know exactly, and there is no recorder: {why}; mend that, or set \
          defaults.trust = \"likely\"",

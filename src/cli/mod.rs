@@ -87,14 +87,9 @@ enum Verb {
     Disable,
     /// Armed or not, ways covered, policy in force, table use. Exit status: 0 armed and sound, 1 not
     Status,
-    /// The records of this host, or of FILEs
-    Log {
-        /// Files of records, as /var/log/modprobe-guard/audit.jsonl
-        files: Vec<PathBuf>,
-        /// Move the records that are still in memory to disk, print nothing
-        #[arg(long, conflicts_with = "files")]
-        flush: bool,
-    },
+    /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
+    /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
+    Log(Box<log::Options>),
 }
 
 /// What a request for NAME would do, and why; loads nothing; needs no root.
@@ -141,7 +136,7 @@ pub fn run() -> ExitCode {
         Verb::Enable { force } => enable::enable(host, &common, force),
         Verb::Disable => enable::disable(host, &common),
         Verb::Status => status::run(host, &common),
-        Verb::Log { files, flush } => log::run(host, &common, &files, flush),
+        Verb::Log(options) => log::run(host, &common, &options),
     }))
 }
 

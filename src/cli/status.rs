@@ -100,7 +100,7 @@ fn look(host: &Host) -> Status {
 }
 
 fn recorder(host: &Host) -> Recorder {
-    let state = if host.is_this() { recorder::state(host) } else { Err("the host is not this machine".into()) };
+    let state = if host.is_this() { recorder::state() } else { Err("the host is not this machine".into()) };
     match state {
         Ok(state) => Recorder { works: true, requests: Some(state.count), why: None },
         Err(why) => Recorder { works: false, requests: None, why: Some(why) },

@@ -14,8 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use once_cell::unsync::OnceCell;
+use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
@@ -45,13 +44,13 @@ pub const LOG_DIR: &str = "/var/log/modprobe-guard";
 pub struct Host {
     root: Option<(PathBuf, std::sync::Arc<OwnedFd>)>,
     /// Whether `/sys/module` is there, once that was asked.
-    has_sysfs: OnceCell<bool>,
+    has_sysfs: OnceLock<bool>,
 }
 
 impl Host {
     /// This machine.
     pub fn this() -> Host {
-        Host { root: None, has_sysfs: OnceCell::new() }
+        Host { root: None, has_sysfs: OnceLock::new() }
     }
 
     /// The host whose files lie below `root`. Absolute links inside lead to places inside.
@@ -67,7 +66,7 @@ impl Host {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
         let root = (root.to_path_buf(), std::sync::Arc::new(directory.into()));
-        Ok(Host { root: Some(root), has_sysfs: OnceCell::new() })
+        Ok(Host { root: Some(root), has_sysfs: OnceLock::new() })
     }
 
     /// Whether this is the machine that we run on, not a directory that stands for one.

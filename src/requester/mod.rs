@@ -212,7 +212,7 @@ pub fn cannot_tell(host: &Host) -> Option<String> {
     if !host.is_this() || waiting::can_be_seen(host) {
         return None;
     }
-    let why = recorder::state(host).err()?;
+    let why = recorder::state().err()?;
     Some(format!("its kernel shows no task's stack, and there is no recorder ({why}); guard enable makes one"))
 }
 

@@ -9,5 +9,6 @@ mod helper;
 mod hostile_index;
 mod index;
 mod kernel;
+mod log;
 mod parity;
 mod random;

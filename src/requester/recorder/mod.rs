@@ -90,6 +90,11 @@ impl Recorder {
         self.ring().serve(entry)
     }
 
+    /// Whether the program can't read the names any more.
+    fn is_blind(&self) -> bool {
+        self.ring().is_blind()
+    }
+
     /// Requests written down since the recorder was installed.
     pub fn count(&self) -> u64 {
         self.ring().count()

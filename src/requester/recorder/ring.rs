@@ -81,6 +81,17 @@ impl<'a> Ring<'a> {
         self.words.chunks_exact(self.row).filter_map(|row| row.first()).map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
+    /// Whether the name of the last request on some processor could not be read: every request has one.
+    pub fn is_blind(&self) -> bool {
+        self.words.chunks_exact(self.row).any(|row| {
+            let count = row.first().map_or(0, |count| count.load(Ordering::Acquire));
+            let entries = (self.row / STRIDE - 1) as u64;
+            let last = count.checked_sub(1).and_then(|last| last.checked_rem(entries));
+            let at = last.and_then(|last| usize::try_from(last).ok()).map(|last| (last + 1) * STRIDE + word::NAME);
+            at.and_then(|at| row.get(at)).is_some_and(|name| name.load(Ordering::Relaxed) == 0)
+        })
+    }
+
     /// Requests for `name` of which `now`, nanoseconds since boot, none is known to have been served: of each thread the
     /// last, unless that thread has asked for something else since. Youngest first.
     pub fn open_requests(&self, name: &[u8], waited: bool, now: u64) -> Vec<Entry> {
@@ -233,6 +244,18 @@ mod tests {
         assert_eq!((entry.pid, entry.uid, entry.time, entry.call_site), (40, 1000, NOW - 5, 0xffff_ffff_8100_0000));
         assert_eq!(entry.comm, Text::from("ask"));
         assert_eq!(written.ring().count(), 3);
+    }
+
+    #[test]
+    fn names_that_cannot_be_read_are_noticed() {
+        let written = Written::new();
+        assert!(!written.ring().is_blind());
+        (0..5).for_each(|_| written.write(1, "x", 41, NOW, 1));
+        assert!(!written.ring().is_blind());
+        written.write(1, "", 41, NOW, 1);
+        assert!(written.ring().is_blind());
+        written.write(1, "x", 41, NOW, 1);
+        assert!(!written.ring().is_blind());
     }
 
     #[test]

@@ -133,7 +133,7 @@ check user equal "$(rule uid2) $(rule uid3)" 'null null'
 unshare -U ask alg hash userns1 >/dev/null
 ask alg hash userns2 >/dev/null
 check user_namespace equal "$(rule userns1) $(rule userns2)" 'nested null'
-check caller sh -c '! modprobe-guard dummy 2>/dev/null && ask netdev dummy >/dev/null && grep -q "^dummy " /proc/modules'
+check caller sh -c '! modprobe-guard --hook dummy 2>/dev/null && ask netdev dummy >/dev/null && grep -q "^dummy " /proc/modules'
 
 # Without the recorder nobody is known exactly enough to be permitted; who is to be stopped is stopped.
 rm /sys/fs/bpf/modprobe-guard/*

@@ -172,8 +172,8 @@ fn stuck() {
         assert_eq!(ioctl(faults, UFFDIO_API, api.as_mut_ptr()), 0);
         let mut missing = [page, 4096, 1, 0];
         assert_eq!(ioctl(faults, UFFDIO_REGISTER, missing.as_mut_ptr()), 0);
-        // The end first: it may never be below the start.
-        for (which, at) in [(PR_SET_MM_ARG_END, page + 64), (PR_SET_MM_ARG_START, page)] {
+        // The start first: it may never be above the end, and the page lies below the stack.
+        for (which, at) in [(PR_SET_MM_ARG_START, page), (PR_SET_MM_ARG_END, page + 64)] {
             assert_eq!(prctl(PR_SET_MM, which, at, 0_u64, 0_u64), 0, "{}", std::io::Error::last_os_error());
         }
     }

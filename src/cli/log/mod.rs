@@ -1,0 +1,207 @@
+//! `guard log`: the records, of this host or from files.
+
+mod filter;
+mod follow;
+mod people;
+mod summary;
+mod when;
+
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Common, exit};
+use crate::audit::follow::Follower;
+use crate::audit::read::{self, Entries};
+use crate::audit::{self, Entry};
+use crate::host::{Host, LOG_DIR, RUN};
+use filter::{Filter, Unclear};
+use follow::Watch;
+use summary::Summary;
+
+/// What `guard log` can be told.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Files of records, as /var/log/modprobe-guard/audit.jsonl
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Who asked for what how often, the most frequent first. With --json one object a group: count (with those that
+    /// were thinned), thinned, who, who_is (unit, container, exe, comm, unknown, others), uid, request (null: several
+    /// names), action, enforced, rule, first, last
+    #[arg(long)]
+    summary: bool,
+    /// Go on with new entries as they come, until Ctrl-C
+    #[arg(long, short, conflicts_with_all = ["files", "summary"])]
+    follow: bool,
+    /// Move the records that are still in memory to disk, print nothing
+    #[arg(
+        long,
+        conflicts_with_all = ["files", "summary", "follow", "module", "request", "verdict", "rule", "unit", "uid",
+            "exe", "since", "until"]
+    )]
+    flush: bool,
+}
+
+/// Prints the entries asked for, or what they add up to; or moves those in memory to disk.
+pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
+    if options.flush {
+        return match audit::flush(host) {
+            Ok(_) => exit::GOOD,
+            Err(error) => {
+                eprintln!("guard: {error}");
+                exit::BAD
+            }
+        };
+    }
+    if let Some(contradiction) = options.filter.contradiction() {
+        eprintln!("guard: {contradiction}");
+        return exit::CANNOT_TELL;
+    }
+    let mut told = Told::new(common.json, options);
+    if options.follow {
+        return follow(host, &mut told);
+    }
+    match entries(host, &options.files) {
+        Ok(mut entries) => {
+            // A reader who left is not told of it.
+            if told.all(&mut entries).and_then(|()| told.end()).is_err() {
+                return exit::BAD;
+            }
+            told.notes();
+            told.status
+        }
+        Err(error) => unreadable(host, &options.files, &error),
+    }
+}
+
+fn follow(host: &Host, told: &mut Told<'_>) -> u8 {
+    let (mut follower, mut watch) = (Follower::new(host), Watch::new(host));
+    loop {
+        watch.arm();
+        match follower.look() {
+            Ok(None) => {}
+            Ok(Some(entries)) => {
+                if told.all(entries).is_err() {
+                    return exit::BAD;
+                }
+                told.notes();
+            }
+            Err(error) => return unreadable(host, &[], &error),
+        }
+        if !watch.wait(&std::io::stdout()) {
+            return exit::GOOD;
+        }
+    }
+}
+
+fn unreadable(host: &Host, files: &[PathBuf], error: &io::Error) -> u8 {
+    if files.is_empty() {
+        let [run, logs] = [RUN, LOG_DIR].map(|path| host.shown(path));
+        eprintln!("guard: {}, {}: read: {error}; records are for root: sudo guard log", run.display(), logs.display());
+    } else {
+        eprintln!("guard: {error}");
+    }
+    exit::CANNOT_TELL
+}
+
+/// Of this host, or of `files`.
+fn entries(host: &Host, files: &[PathBuf]) -> io::Result<Entries> {
+    if files.is_empty() {
+        return read::of_host(host);
+    }
+    let open = |path: &PathBuf| -> io::Result<Box<dyn Read>> {
+        let file = std::fs::File::open(path);
+        Ok(Box::new(file.map_err(|error| io::Error::new(error.kind(), format!("{}: open: {error}", path.display())))?))
+    };
+    Ok(read::of_readers(files.iter().map(open).collect::<Result<Vec<_>, _>>()?))
+}
+
+/// What goes to standard output, and what is said besides.
+struct Told<'a> {
+    out: BufWriter<io::Stdout>,
+    json: bool,
+    filter: &'a Filter,
+    summary: Option<Summary>,
+    unclear: Unclear,
+    foreign: u64,
+    status: u8,
+}
+
+impl<'a> Told<'a> {
+    fn new(json: bool, options: &'a Options) -> Told<'a> {
+        Told {
+            out: BufWriter::new(io::stdout()),
+            json,
+            filter: &options.filter,
+            summary: options.summary.then(Summary::default),
+            unclear: Unclear::default(),
+            foreign: 0,
+            status: exit::GOOD,
+        }
+    }
+
+    /// Tells of `entries`, all of them on their way when this ends.
+    fn all(&mut self, entries: &mut Entries) -> io::Result<()> {
+        for entry in entries {
+            match entry {
+                Ok(Entry::Foreign(_)) => self.foreign = self.foreign.saturating_add(1),
+                Ok(entry) => {
+                    if self.filter.admits(&entry, &mut self.unclear) {
+                        self.one(&entry)?;
+                    }
+                }
+                Err(error) => {
+                    eprintln!("guard: {error}");
+                    self.status = exit::BAD;
+                }
+            }
+        }
+        self.out.flush()
+    }
+
+    fn one(&mut self, entry: &Entry) -> io::Result<()> {
+        match (&mut self.summary, entry) {
+            (Some(summary), entry) => summary.add(entry),
+            (None, Entry::Record(record)) if self.json => self.json_line(record)?,
+            (None, Entry::Thinned(thinned)) if self.json => self.json_line(thinned)?,
+            (None, Entry::Record(record)) => writeln!(self.out, "{}", people::record(record))?,
+            (None, Entry::Thinned(thinned)) => writeln!(self.out, "{}", people::thinned(thinned))?,
+            (None, Entry::Foreign(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn json_line(&mut self, entry: &impl serde::Serialize) -> io::Result<()> {
+        let line = audit::entry::json(entry)?;
+        self.out.write_all(&line)
+    }
+
+    /// What can be told only when all has been seen.
+    fn end(&mut self) -> io::Result<()> {
+        if let Some(summary) = &self.summary {
+            if self.json {
+                for line in summary.json() {
+                    writeln!(self.out, "{}", line?)?;
+                }
+            } else {
+                for line in summary.people() {
+                    writeln!(self.out, "{line}")?;
+                }
+            }
+        }
+        self.out.flush()
+    }
+
+    /// On standard error: what was left out, and why.
+    fn notes(&mut self) {
+        if self.foreign > 0 {
+            eprintln!("guard: {} lines are no records (cut off, or somebody else's)", self.foreign);
+        }
+        for note in std::mem::take(&mut self.unclear).notes() {
+            eprintln!("guard: {note}");
+        }
+        self.foreign = 0;
+    }
+}
