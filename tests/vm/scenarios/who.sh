@@ -50,12 +50,16 @@ requester = { userns = "other" }
 action = "block"
 [[rule]]
 id = "by-hand"
-modules = ["dummy"]
+modules = ["vsock"]
 requester = { caller = ["modprobe", "hook"] }
 action = "block"
 P
 check sound guard status
 
+# runs PID: waits until that process runs dockerd
+runs() {
+	until readlink "/proc/$1/exe" | grep -q dockerd; do :; done
+}
 # rule NAME: the rule that decided over the last request for NAME
 rule() {
 	last_record "\"name\":\"crypto-$1\"" | sed -E 's/.*"rule":"?([^",]*)"?,.*/\1/'
@@ -81,6 +85,7 @@ check private_tmp equal "$(rule exe7)" docker
 
 # Replaced while it runs, then removed.
 /usr/bin/dockerd --after /run/go8 alg hash exe8 >/dev/null &
+runs $!
 cp /bin/ask /usr/bin/new
 mv -f /usr/bin/new /usr/bin/dockerd
 touch /run/go8
@@ -88,6 +93,7 @@ wait $!
 check upgraded equal "$(rule exe8)" docker
 /usr/bin/dockerd --after /run/go9 alg hash exe9 >/dev/null &
 running=$!
+runs $running
 rm /usr/bin/dockerd
 touch /run/go9
 wait $running
@@ -97,7 +103,7 @@ cp /bin/ask /usr/bin/dockerd
 # Another file of that path that is deleted too: in a mount namespace of its own, and run from there by us.
 mkdir -p /root/bin
 cp /bin/ask /root/bin/dockerd
-unshare -m sh -c 'mount --bind /root/bin /usr/bin; /usr/bin/dockerd --after /run/go10 alg hash exe10 & rm /root/bin/dockerd; touch /run/go10; wait' >/dev/null
+unshare -m sh -c 'mount --bind /root/bin /usr/bin; /usr/bin/dockerd --after /run/go10 alg hash exe10 & until readlink /proc/$!/exe | grep -q dockerd; do :; done; rm /root/bin/dockerd; touch /run/go10; wait' >/dev/null
 check forged_deleted equal "$(rule exe10)" nobody
 cp /bin/ask /root/bin/dockerd
 unshare -m sh -c 'mount --bind /root/bin /usr/bin; echo $$ >/run/there; while [ ! -e /run/go12 ]; do :; done' &
@@ -105,7 +111,7 @@ there=$!
 waited_for '^[0-9]' /run/there
 "/proc/$(cat /run/there)/root/usr/bin/dockerd" --after /run/go11 alg hash exe11 >/dev/null &
 running=$!
-until readlink "/proc/$running/exe" | grep -q dockerd; do :; done
+runs $running
 rm /root/bin/dockerd
 touch /run/go11
 wait $running
@@ -133,7 +139,7 @@ check user equal "$(rule uid2) $(rule uid3)" 'null null'
 unshare -U ask alg hash userns1 >/dev/null
 ask alg hash userns2 >/dev/null
 check user_namespace equal "$(rule userns1) $(rule userns2)" 'nested null'
-check caller sh -c '! modprobe-guard --hook dummy 2>/dev/null && ask netdev dummy >/dev/null && grep -q "^dummy " /proc/modules'
+check caller sh -c '! modprobe-guard --hook vsock 2>/dev/null && ask socket 40 >/dev/null && grep -q "^vsock " /proc/modules'
 
 # Without the recorder nobody is known exactly enough to be permitted; who is to be stopped is stopped.
 rm /sys/fs/bpf/modprobe-guard/*
