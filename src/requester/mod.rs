@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::{Host, child};
 use crate::invocation::ParentKind;
-use crate::model::{Caller, Confidence, Files, FoundBy, Known, Requester, Task};
+use crate::model::{self, Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
 use files::Executables;
 use waiting::Waiting;
@@ -142,43 +142,57 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     let answer = child::ask(PATIENCE, |out| {
         // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
         // what may hang or takes long.
-        let (searched, candidates) = match recorded {
-            Some(Ok(found)) => found,
+        let mut described = Vec::new();
+        let searched = match recorded {
+            Some(Ok((searched, candidates))) => {
+                for (at, candidate) in candidates.into_iter().enumerate() {
+                    described.extend(describe(host, at, candidate, out));
+                }
+                searched
+            }
             Some(Err(why)) => {
-                let mut candidates = Vec::new();
+                let mut count = 0;
                 let searched = blocked::search(host, parent, SEARCH, &mut |candidate: Candidate| {
                     tell(out, &candidate.finding());
-                    candidates.push(candidate);
+                    described.extend(describe(host, count, candidate, out));
+                    count += 1;
                 });
                 let searched = Searched { recorder: Some(why), ..searched };
                 tell(out, &Finding::Searched(searched.clone()));
-                (searched, candidates)
+                searched
             }
             None => {
                 let (searched, candidate) = parent::search(host, caller, parent);
                 candidate.iter().for_each(|candidate| tell(out, &candidate.finding()));
                 tell(out, &Finding::Searched(searched.clone()));
-                (searched, candidate.into_iter().collect())
+                described.extend(candidate.and_then(|candidate| describe(host, 0, candidate, out)));
+                searched
             }
         };
-        describe(host, wishes, &searched, &candidates, out);
+        complete(host, wishes, &searched, &described, out);
     });
     assemble(known, &answer.unwrap_or_default())
 }
 
-/// Tells what there is to know of each candidate: what hangs never, then what seldom does, then what may.
-fn describe(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates: &[Candidate], out: &mut dyn Write) {
-    let mut described = Vec::new();
-    for (at, candidate) in candidates.iter().enumerate() {
-        let task = task::describe(host, candidate.pid, candidate.tid);
-        if let Some(task) = task.filter(|_| is_still(host, candidate)) {
-            tell(out, &Finding::Described(at, Box::new(task.clone()), task.known.clone()));
-            described.push((at, candidate, task.parents));
-        }
-    }
+/// A candidate that was described.
+struct Described {
+    at: usize,
+    candidate: Candidate,
+    parents: Vec<model::Parent>,
+}
+
+/// Tells what hangs never of the candidate at the place `at`.
+fn describe(host: &Host, at: usize, candidate: Candidate, out: &mut dyn Write) -> Option<Described> {
+    let task = task::describe(host, candidate.pid, candidate.tid).filter(|_| is_still(host, &candidate))?;
+    tell(out, &Finding::Described(at, Box::new(task.clone()), task.known.clone()));
+    Some(Described { at, candidate, parents: task.parents })
+}
+
+/// Tells what seldom hangs, then what may, then what takes long.
+fn complete(host: &Host, wishes: &Wishes<'_>, searched: &Searched, described: &[Described], out: &mut dyn Write) {
     if !wishes.executables.is_empty() {
         let executables = Executables::new(host, &wishes.executables);
-        for (at, candidate, parents) in &described {
+        for Described { at, candidate, parents } in described {
             let (own, above) = (executables.of(host, candidate.pid), executables.of_all(host, parents));
             // A program that was replaced meanwhile asked under the name that it had.
             if is_still(host, candidate) {
@@ -186,7 +200,7 @@ fn describe(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates: &
             }
         }
     }
-    for (at, candidate, _) in described.iter().filter(|_| wishes.command_lines) {
+    for Described { at, candidate, .. } in described.iter().filter(|_| wishes.command_lines) {
         if let Some(line) = task::command_line(host, candidate.pid) {
             tell(out, &Finding::CommandLine(*at, line));
         }
