@@ -190,7 +190,10 @@ fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &mut [Case], req
     lifeboat::set_status(ran.status);
 
     for (case, before) in to_set {
-        case.changes = conntrack::after(host, &wanted, &before, requester.task.pid);
+        case.changes = conntrack::after(host, &wanted, before, requester.task.pid);
+    }
+    for case in cases.iter_mut().filter(|case| !case.is_blocked() && case.changes.is_empty()) {
+        case.changes = conntrack::join(host, &wanted, &case.judgement.closure);
     }
     ran
 }
