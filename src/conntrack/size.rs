@@ -56,8 +56,8 @@ impl Table {
     /// Buckets for `entries`, so that chains are as long as the kernel's own ratio makes them. Never less than there
     /// are, and never for more entries than the memory budget holds: memory ends before those chains get long.
     pub fn buckets_for(self, entries: u32, machine: &Machine, bounds: Bounds) -> Buckets {
-        // Clamped: something else may have raised max alone, and another helper may be between buckets and max.
-        let ratio = self.max.checked_div(self.buckets).unwrap_or(1).clamp(1, MOST_ENTRIES_A_BUCKET);
+        // Rounded up, so that a table which has its size keeps it; clamped, since something may have raised max alone.
+        let ratio = self.max.div_ceil(self.buckets.max(1)).clamp(1, MOST_ENTRIES_A_BUCKET);
         let fitting = bounds.entries_in_memory(machine).map_or(entries, |most| entries.min(clamp(most)));
         let wanted = round_up(fitting.div_ceil(ratio)).min(MOST_BUCKETS);
         if wanted <= self.buckets {

@@ -18,3 +18,18 @@ locked() {
 	exec {lock}>"$cache/$1.lock"
 	flock "$lock"
 }
+
+# program ROOT NAME...: copies programs of this machine to below ROOT, with the libraries they need.
+program() {
+	local root=$1 name path library
+	shift
+	for name; do
+		path=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v "$name") || die "$name: not installed; tests/run installs it"
+		mkdir -p "$root$(dirname "$path")"
+		cp -L "$path" "$root$path"
+		for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do
+			mkdir -p "$root$(dirname "$library")"
+			cp -Lu "$library" "$root$library"
+		done
+	done
+}
