@@ -35,6 +35,8 @@ pub use syslog::complain;
 
 /// How long the table's lock is waited for; it is held for some 50 µs.
 const LOCK_PATIENCE: Duration = Duration::from_millis(20);
+/// How long it is waited for if the spool has no room for another record.
+const FULL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a disk in the place of `/run` may take.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 /// What a child says at its end.
@@ -70,10 +72,14 @@ fn write_now(host: &Host, record: &Record) {
 fn keep(host: &Host, record: &Record) -> io::Result<Kept> {
     let line = entry::json(record)?;
     let run = spool::directory(host)?;
+    let keep_in = |mut table: Table| table.keep(&run, record, &line, table::now());
     match Table::lock(&run, LOCK_PATIENCE) {
-        Ok(mut table) => table.keep(&run, record, &line, table::now()),
-        // Nobody counts now: rather too long a record than a hole in it.
-        Err(_) => spool::append(&run, &line).map(|()| Kept { to_tell: true, passed: None }),
+        Ok(table) => keep_in(table),
+        // Nobody counts now: rather too long a record than a hole in it. Where it doesn't fit, it has to be counted.
+        Err(_) => match spool::append(&run, &line) {
+            Ok(()) => Ok(Kept { to_tell: true, passed: None }),
+            Err(_) => Table::lock(&run, FULL_PATIENCE).and_then(keep_in),
+        },
     }
 }
 

@@ -37,6 +37,8 @@ pub const FLUSHING: &str = "audit.jsonl.flushing";
 pub const FLUSH: &str = "flush";
 /// A spool of this size is flushed at once,
 const ENOUGH: u64 = 64 << 10;
+/// Of the log's directory.
+const DIRECTORY_MODE: Mode = Mode::from_bits_truncate(0o750);
 /// but not again before this long after the last try: where the disk is full, every request would try.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Any spool is flushed this long after the last try, the first one after the lock was made.
@@ -51,12 +53,12 @@ pub fn flush_if_due(host: &Host) {
     if super::is_run_in_memory(host) {
         if let Ok((run, lock)) = begin_if_due(host) {
             // The lock belongs to the open file, which the child has too: it ends with the last of the two.
-            let _ = child::detach(|| drop(finish(host, &run, &lock, None)));
+            let _ = child::detach(|| drop(finish(host, &run, &lock, mode_if_pressed(&run))));
         }
     } else {
         let _ = child::detach(|| {
             if let Ok((run, lock)) = begin_if_due(host) {
-                let _ = finish(host, &run, &lock, None);
+                let _ = finish(host, &run, &lock, mode_if_pressed(&run));
             }
         });
     }
@@ -76,13 +78,20 @@ pub fn flush(host: &Host) -> io::Result<usize> {
         }
         _ => error,
     })?;
-    let result = finish(host, &run, &lock, Some(Mode::from_bits_truncate(0o750)));
+    let result = finish(host, &run, &lock, Some(DIRECTORY_MODE));
     let _ = lock.unlock();
     result
 }
 
 fn open_lock(run: &Directory) -> io::Result<File> {
     run.open(FLUSH, OFlag::O_RDWR | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR)
+}
+
+/// The log's directory is made by the installation, so that nothing is written below a `/var` that is yet to be mounted.
+/// Where it is missing all the same it is made when the spool is half full, which it is not that early.
+fn mode_if_pressed(run: &Directory) -> Option<Mode> {
+    let size = run.stat(SPOOL).ok()??.st_size;
+    (u64::try_from(size).ok()? >= spool::LIMIT / 2).then_some(DIRECTORY_MODE)
 }
 
 /// The spool's directory and the lock, if a flush is due and none is under way.
@@ -386,7 +395,11 @@ mod tests {
         machine.add("one\n");
         let run = spool::directory(&machine.host).unwrap();
         let lock = open_lock(&run).unwrap();
+        assert_eq!(mode_if_pressed(&run), None);
         assert_eq!(finish(&machine.host, &run, &lock, None).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(text(&machine.run(SPOOL)), "one\n");
+        // Unless there is soon no room for more.
+        machine.add(&"x\n".repeat(usize::try_from(spool::LIMIT).unwrap() / 4));
+        assert_eq!(mode_if_pressed(&run), Some(DIRECTORY_MODE));
     }
 }
