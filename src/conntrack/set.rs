@@ -7,7 +7,7 @@ use super::glob::{self, PROC_SYS};
 use super::late::{Line, lines, resolve};
 use super::loading;
 use super::namespace::visit;
-use super::size::Table;
+use super::size::{Table, most_buckets};
 use super::sysctl_d::{SysctlD, dotted};
 use super::wanted::{BUCKETS, Goals, HASHSIZE_NAME, MAX, MAX_NAME, OLD_MAX, Wanted};
 use super::write::{entries, failure, read, set, value, write};
@@ -196,11 +196,12 @@ fn size(host: &Host, wanted: &Wanted, sysctl_d: &SysctlD, in_use: bool) -> Vec<C
     };
     let buckets = entries(host, HASHSIZE).map_err(|error| changes.push(unread(HASHSIZE_NAME, error))).ok();
     let left = Table { max, buckets: buckets.unwrap_or(0) };
-    let goals = wanted.table(sysctl_d, &host.machine(), Some(left));
+    let machine = host.machine();
+    let goals = wanted.table(sysctl_d, &machine, Some(left));
     if let (Some(goal), Some(buckets)) = (goals.buckets, buckets)
         && (!in_use || (wanted.resize_live && goal.number > buckets))
     {
-        changes.push(set_buckets(host, goal.number, buckets));
+        changes.push(set_buckets(host, goal.number, buckets, machine.memory));
     }
     let is_higher = left.max != 0 && (goals.max.number == 0 || goals.max.number > left.max);
     let number = if !in_use || is_higher { goals.max.number } else { left.max };
@@ -213,8 +214,16 @@ fn size(host: &Host, wanted: &Wanted, sysctl_d: &SysctlD, in_use: bool) -> Vec<C
     changes
 }
 
-fn set_buckets(host: &Host, wanted: u32, left: u32) -> Change {
-    let errors = halve_until_it_fits(wanted, left, |number| write(host, HASHSIZE, number.to_string().as_bytes()));
+fn set_buckets(host: &Host, wanted: u32, left: u32, memory: Option<u64>) -> Change {
+    let most = memory.map_or(u32::MAX, most_buckets).max(left);
+    let mut errors = Vec::new();
+    if wanted > most {
+        errors.push(format!(
+            "{HASHSIZE}: {wanted} buckets would take over a quarter of this machine's memory; {most} at most"
+        ));
+    }
+    let write = |number: u32| write(host, HASHSIZE, number.to_string().as_bytes());
+    errors.extend(halve_until_it_fits(wanted.min(most), left, write));
     Change {
         key: HASHSIZE_NAME.to_owned(),
         before: Some(Value::Number(left.into())),

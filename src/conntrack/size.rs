@@ -72,6 +72,12 @@ impl Table {
     }
 }
 
+/// The most buckets that a machine with so many bytes of memory is asked for, whoever wants them: a quarter of it. For
+/// more, the kernel would rather kill processes than say no.
+pub fn most_buckets(memory: u64) -> u32 {
+    clamp(memory / 4 / BUCKET)
+}
+
 /// A number of buckets and the calculation in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buckets {

@@ -207,6 +207,15 @@ fn less_is_tried_where_memory_is_short() {
 }
 
 #[test]
+fn nobody_is_asked_for_more_memory_than_there_is() {
+    // 1 GiB of buckets on a machine of 1 GiB.
+    let changes = Fake::new().changes(&wanted(), "net.netfilter.nf_conntrack_buckets = 134217728");
+    assert!(changes[0].starts_with("module.nf_conntrack.hashsize 8192 32276480 Some(\"/sys/module"), "{changes:?}");
+    assert!(changes[0].contains("134217728 buckets would take over a quarter"), "{changes:?}");
+    assert_eq!(changes[1], SIZED[1]);
+}
+
+#[test]
 fn a_request_with_nothing_to_load_looks_at_nothing() {
     let host = Fake::new().host;
     let command = Command { module: Text::from("x"), command: Text::from("y"), source: "m:1".to_owned() };

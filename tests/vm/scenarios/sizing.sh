@@ -1,5 +1,5 @@
 # The table's size, whoever asks first: at once, from another network namespace, with numbers of the administrator's own.
-# checks: enable_raises buckets_stay at_once from_namespace nft_chain by_alias own_number policy_sysctl sysctl_d hashsize_option not_needed never_lower
+# checks: enable_raises buckets_stay at_once from_namespace nft_chain by_alias by_many own_number policy_sysctl sysctl_d hashsize_option not_needed never_lower
 . /lib.sh
 
 conntrack_gone() {
@@ -43,6 +43,22 @@ check nft_chain equal "$(max)" 131072
 conntrack_gone
 modprobe-guard nf_conntrack-2
 check by_alias equal "$(max)" 131072
+
+# Whatever needs it brings a table of the right size, as far as this kernel has it at all.
+by_many() {
+	found=0
+	for name in iptable_nat ip_vs openvswitch act_ct nft-expr-ct xt_MASQUERADE; do
+		modprobe -D "$name" 2>/dev/null | grep -q nf_conntrack || continue
+		modprobe -r openvswitch nsh act_ct nf_flow_table ip_vs xt_MASQUERADE iptable_nat nft_ct nft_chain_nat nf_nat nf_conncount nf_conntrack 2>/dev/null
+		! is_loaded nf_conntrack || { echo "$name: still there: $(lsmod)"; return 1; }
+		modprobe-guard "$name" || return 1
+		equal "$name $(max)" "$name 131072" || return 1
+		found=$((found + 1))
+	done
+	[ $found -ge 3 ]
+}
+check by_many by_many
+modprobe -r openvswitch nsh act_ct nf_flow_table ip_vs xt_MASQUERADE iptable_nat nft_ct nft_chain_nat nf_nat nf_conncount nf_conntrack 2>/dev/null
 
 conntrack_gone
 printf 'version = 1\n[[rule]]\nid = "size"\nmodules = ["nf_conntrack"]\naction = "allow-sysctl"\n[conntrack]\nmax = 5000\n[sysctl]\n"net.netfilter.nf_conntrack_tcp_timeout_established" = 86400\n' | policy
