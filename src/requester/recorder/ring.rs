@@ -106,7 +106,9 @@ impl<'a> Ring<'a> {
         // A thread asks for one thing at a time: what it waits for is the last.
         if waited && kept.len() > 1 {
             for at in self.recent(now) {
-                let Some((time, task)) = self.word(at, word::TIME).zip(self.word(at, word::TASK)) else { continue };
+                let Some((time, task)) = self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?))) else {
+                    continue;
+                };
                 kept.retain(|entry| thread(task) != entry.tid || time <= entry.time);
             }
         }
@@ -139,36 +141,43 @@ impl<'a> Ring<'a> {
         Some(self.words.get(at + offset)?.load(Ordering::Relaxed))
     }
 
+    /// What `read` takes from the words of the entry at that place; nothing if that is written over meanwhile.
+    fn whole<T>(&self, at: usize, read: impl FnOnce(&dyn Fn(usize) -> Option<u64>) -> Option<T>) -> Option<T> {
+        let sequence = self.words.get(at)?.load(Ordering::Acquire);
+        let taken = read(&|offset| self.word(at, offset))?;
+        fence(Ordering::Acquire);
+        let is_same = (self.words.get(at)?.load(Ordering::Relaxed) ^ sequence) & !SERVED == 0;
+        (sequence != 0 && is_same).then_some(taken)
+    }
+
     /// The entry at that place, if it is whole, not served, and about `name`.
     fn read(&self, at: usize, name: &[u8], waited: bool) -> Option<Entry> {
         let sequence = self.words.get(at)?.load(Ordering::Acquire);
-        if sequence == 0 || sequence & SERVED != 0 || (self.word(at, word::WAITED)? != 0) != waited {
+        if sequence & SERVED != 0 {
             return None;
         }
-        let text = |from: usize, to: usize| -> Option<Vec<u8>> {
-            let words: Option<Vec<[u8; 8]>> =
-                (from..to).map(|offset| Some(self.word(at, offset)?.to_ne_bytes())).collect();
-            let mut bytes = words?.concat();
-            bytes.truncate(bytes.iter().position(|&byte| byte == 0)?);
-            Some(bytes)
-        };
-        if text(word::NAME, STRIDE - 1)? != name {
-            return None;
-        }
-        let task = self.word(at, word::TASK)?;
-        let entry = Entry {
-            at,
-            sequence,
-            time: self.word(at, word::TIME)?,
-            pid: i32::try_from(task >> 32).ok()?,
-            tid: thread(task),
-            call_site: self.word(at, word::CALL_SITE)?,
-            uid: low_half(self.word(at, word::USER)?),
-            comm: Text::from(text(word::COMM, word::NAME)?.as_slice()),
-        };
-        // Written over under our eyes?
-        fence(Ordering::Acquire);
-        (self.words.get(at)?.load(Ordering::Relaxed) == sequence).then_some(entry)
+        self.whole(at, |word| {
+            let text = |from: usize, to: usize| -> Option<Vec<u8>> {
+                let words: Option<Vec<[u8; 8]>> = (from..to).map(|offset| Some(word(offset)?.to_ne_bytes())).collect();
+                let mut bytes = words?.concat();
+                bytes.truncate(bytes.iter().position(|&byte| byte == 0)?);
+                Some(bytes)
+            };
+            if (word(word::WAITED)? != 0) != waited || text(word::NAME, STRIDE - 1)? != name {
+                return None;
+            }
+            let task = word(word::TASK)?;
+            Some(Entry {
+                at,
+                sequence,
+                time: word(word::TIME)?,
+                pid: i32::try_from(task >> 32).ok()?,
+                tid: thread(task),
+                call_site: word(word::CALL_SITE)?,
+                uid: low_half(word(word::USER)?),
+                comm: Text::from(text(word::COMM, word::NAME)?.as_slice()),
+            })
+        })
     }
 }
 
@@ -295,6 +304,12 @@ mod tests {
         let written = Written::new();
         written.write(0, "x", 41, NOW - 5, 1);
         written.write(1, "x", 42, NOW - 4, 1);
+        assert_eq!(written.tids("x", true), [42, 41]);
+        // The place of 41's entry of another time is being written over by somebody else.
+        let old = (ENTRIES + 1) * STRIDE + 2 * STRIDE;
+        written.write(1, "z", 41, NOW - 9, 1);
+        written.0[old].store(0, Ordering::Release);
+        written.0[old + word::TIME].store(NOW - 1, Ordering::Release);
         assert_eq!(written.tids("x", true), [42, 41]);
         // 41 went on to something else, on another processor.
         written.write(1, "y", 41, NOW - 3, 1);
