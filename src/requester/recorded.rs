@@ -95,3 +95,58 @@ fn judge(host: &Host, waited: bool, is_young: bool, entry: Entry) -> Option<(Ent
     }
     Some((entry, candidate))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The task 70/71 with that state and flags, started at that tick, and its stack.
+    fn host(stat: Option<(&str, u64, u64)>, stack: &str) -> (tempfile::TempDir, Host) {
+        let root = tempfile::tempdir().unwrap();
+        let task = root.path().join("proc/70/task/71");
+        std::fs::create_dir_all(&task).unwrap();
+        if let Some((state, flags, started)) = stat {
+            let stat = format!("71 (ask) {state} 1 1 1 0 -1 {flags} 1 0 0 0 0 0 0 0 20 0 2 0 {started} 0 0");
+            std::fs::write(task.join("stat"), stat).unwrap();
+            std::fs::write(task.join("stack"), stack).unwrap();
+        }
+        let host = Host::at(root.path()).unwrap();
+        (root, host)
+    }
+
+    #[test]
+    fn who_waits_counts_and_so_does_who_was_killed_a_moment_ago() {
+        const WAITS: &str = "[<0>] __request_module+0x1/0x2\n[<0>] f+0x3/0x4\n";
+        const ELSEWHERE: &str = "[<0>] do_nanosleep+0x1/0x2\n";
+        // It asked at tick 500.
+        let time = 500 * TICK + TICK / 2;
+        for (stat, stack, waited, young, old) in [
+            (Some(("D", 0, 499)), WAITS, true, true, true),
+            (Some(("D", 0, 500)), WAITS, true, true, true),
+            // A successor of its number, however much it waits: ours is gone.
+            (Some(("D", 0, 501)), WAITS, true, true, false),
+            (Some(("S", 0, 499)), ELSEWHERE, true, false, false),
+            (Some(("S", 0, 499)), ELSEWHERE, false, true, true),
+            // On a processor: on its way to sleep, as far as anybody can tell.
+            (Some(("R", 0, 499)), "", true, true, true),
+            (Some(("Z", 0, 499)), "", true, true, false),
+            (Some(("R", 4, 499)), ELSEWHERE, true, true, false),
+            (None, "", true, true, false),
+            (None, "", false, true, false),
+        ] {
+            let (_root, host) = host(stat, stack);
+            for (is_young, expected) in [(true, young), (false, old)] {
+                let found = judge(&host, waited, is_young, Entry::sample(70, 71, time));
+                assert_eq!(found.is_some(), expected, "{stat:?} {stack} {waited} {is_young}");
+                let Some((_, candidate)) = found else { continue };
+                let waits = stack == WAITS && stat.is_some_and(|(_, _, started)| started <= 500);
+                assert_eq!(candidate.call_site, waits.then(|| "f+0x3/0x4".into()));
+                assert_eq!((candidate.pid, candidate.tid, candidate.started_by), (70, 71, Some(500)));
+                assert_eq!(candidate.recorded, Some((1000, "ask".into())));
+                // What is told of it is told of nobody else.
+                let is_it = stat.is_some_and(|(_, _, started)| started <= 500);
+                assert!(is_it || !crate::requester::is_still(&host, &candidate));
+            }
+        }
+    }
+}

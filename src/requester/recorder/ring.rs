@@ -70,6 +70,14 @@ pub struct Entry {
     pub comm: Text,
 }
 
+#[cfg(test)]
+impl Entry {
+    /// As if `tid` of `pid` had asked `time` nanoseconds after boot.
+    pub fn sample(pid: i32, tid: i32, time: u64) -> Entry {
+        Entry { at: 0, sequence: 2, time, pid, tid, call_site: 0, uid: 1000, comm: "ask".into() }
+    }
+}
+
 impl<'a> Ring<'a> {
     /// `words` are rows of `entries` entries each.
     pub fn new(words: &'a [AtomicU64], entries: usize) -> Ring<'a> {
