@@ -317,4 +317,17 @@ mod tests {
         let buckets = Table { max: 32_768, buckets: 8192 }.buckets_for(131_072, &machine(2, 985 * MIB), SHIPPED);
         assert_eq!(buckets.formula, "131072 entries at 4 a bucket, rounded up to 512");
     }
+
+    #[test]
+    fn a_table_that_has_its_size_keeps_it() {
+        for (left, entries) in [
+            (Table { max: 16_384, buckets: 4096 }, 76_003),
+            (Table { max: 8192, buckets: 8192 }, 131_072),
+            (Table { max: 65_536, buckets: 8192 }, 1_048_576),
+        ] {
+            let first = left.buckets_for(entries, &machine(2, 16 << 30), SHIPPED).number;
+            let again = Table { max: entries, buckets: first };
+            assert_eq!(again.buckets_for(entries, &machine(2, 16 << 30), SHIPPED).number, first, "{left:?}");
+        }
+    }
 }
