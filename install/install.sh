@@ -12,8 +12,9 @@ umask 022
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 root=${DESTDIR:-}
-root=${root%/}
-staging=${DESTDIR:+yes}
+while [ "$root" != "${root%/}" ]; do root=${root%/}; done
+# DESTDIR=/ is this machine.
+staging=${root:+yes}
 helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
 etc=/etc/modprobe-guard
@@ -169,7 +170,7 @@ install_files() {
             fi
         done
     fi
-    [ -n "$staging" ] || [ -d /var/log/modprobe-guard ] || install -d -m 750 /var/log/modprobe-guard
+    [ -d "$root/var/log/modprobe-guard" ] || install -d -m 750 "$root/var/log/modprobe-guard"
 }
 
 # Why this machine cannot be armed; nothing if it can.
@@ -216,8 +217,10 @@ disarm() {
     fi
     # Never take away a program that the kernel is going to run, even if `guard` itself is broken.
     if [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ]; then
-        printf '/sbin/modprobe\n' >"$kernel_modprobe" || die "$kernel_modprobe: still names $helper; nothing was removed"
-        echo "restored   $kernel_modprobe: /sbin/modprobe"
+        former=/sbin/modprobe
+        [ ! -f /run/modprobe-guard/former-helper ] || former=$(cat /run/modprobe-guard/former-helper)
+        printf '%s\n' "$former" >"$kernel_modprobe" || die "$kernel_modprobe: still names $helper; nothing was removed"
+        echo "restored   $kernel_modprobe: $former"
     fi
 }
 

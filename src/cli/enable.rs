@@ -101,7 +101,7 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
     }
     can_work(host)?;
     remember(host, &current)?;
-    host.write_existing(KERNEL_MODPROBE, HELPER.as_bytes())
+    host.write_existing(KERNEL_MODPROBE, format!("{HELPER}\n").as_bytes())
         .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
     if self::current(host)? != HELPER {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
@@ -156,7 +156,8 @@ fn disarm(host: &Host) -> Result<String, String> {
         return Ok(format!("not armed: {KERNEL_MODPROBE} is {current:?} and stays"));
     }
     let former = former(host);
-    host.write_existing(KERNEL_MODPROBE, former.as_bytes())
+    // With its end of line: a write of nothing at all would change nothing.
+    host.write_existing(KERNEL_MODPROBE, format!("{former}\n").as_bytes())
         .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
     if self::current(host)? != former {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));

@@ -1,5 +1,5 @@
 # Who asked, by each way; arming and disarming.
-# checks: enable helper_is_ours status_armed xtables_exact kernel_likely thread several twice disable restored status_disarmed disable_again foreign_refused foreign_forced foreign_back empty_refused no_delegate_refused broken_helper_refused unsound_arms modprobe_untouched loads_nothing_passes
+# checks: enable helper_is_ours status_armed xtables_exact kernel_exact thread_exact several kernel_likely thread_likely twice disable restored status_disarmed disable_again foreign_refused foreign_forced foreign_back empty_refused empty_forced empty_back no_delegate_refused broken_helper_refused unsound_arms modprobe_untouched loads_nothing_passes
 . /lib.sh
 
 helper=/proc/sys/kernel/modprobe
@@ -8,27 +8,31 @@ check helper_is_ours equal "$(cat $helper)" /usr/sbin/modprobe-guard
 check status_armed guard status
 iptables-legacy -t filter -L >/dev/null
 check xtables_exact contains "$(last_record '"caller":"xtables"')" '"confidence":"exact"'
-# likely NAME ASK-ARGUMENT...: the record names whoever asked. On a machine so busy that the search is cut short it names
-# nobody, and we ask again; a wrong one it never names.
-likely() {
-	name=$1
-	shift
+# named CONFIDENCE NAME ASK-ARGUMENT...: the record names whoever asked. A search for waiting tasks that is cut short on a
+# busy machine names nobody, and we ask again; a wrong one it never names.
+named() {
+	confidence=$1
+	name=$2
+	shift 2
 	for attempt in 1 2 3 4 5 6 7 8 9 10; do
 		said=$(ask "$@")
 		pid=${said#pid=} tid=${said#*tid=}
 		record=$(last_record "\"name\":\"$name\"")
 		case $record in
-		*"\"confidence\":\"likely\",\"pid\":${pid%% *},\"tid\":${tid%% *},"*) return 0 ;;
-		*'"confidence":"likely"'*) break ;;
+		*"\"confidence\":\"$confidence\","*"\"pid\":${pid%% *},\"tid\":${tid%% *},"*) return 0 ;;
+		*'"confidence":"likely"'* | *'"confidence":"exact"'*) break ;;
 		esac
 	done
 	echo "attempt $attempt, $said: $record"
 	return 1
 }
-check kernel_likely likely net-pf-9 --uid 1000 socket 9
-check thread likely net-pf-12 --threads 1 socket 12
+check kernel_exact named exact net-pf-9 --uid 1000 socket 9
+check thread_exact named exact net-pf-12 --threads 1 socket 12
 ask --threads 8 socket 36 >/dev/null
 check several contains "$(guard log --json | grep '"name":"net-pf-36"')" '"confidence":"ambiguous"'
+rm /sys/fs/bpf/modprobe-guard/*
+check kernel_likely named likely net-pf-9 --uid 1000 socket 9
+check thread_likely named likely net-pf-12 --threads 1 socket 12
 check twice contains "$(guard enable)" 'armed already'
 check disable guard disable
 check restored equal "$(cat $helper)" /sbin/modprobe
@@ -41,6 +45,9 @@ guard disable >/dev/null
 check foreign_back equal "$(cat $helper)" /opt/somebody/else
 echo >$helper
 check empty_refused not guard enable
+check empty_forced guard enable --force
+guard disable >/dev/null
+check empty_back equal "$(cat $helper)" ''
 echo /sbin/modprobe >$helper
 printf 'version = 1\n[defaults]\ndelegate = "/nowhere"\n' | policy
 check no_delegate_refused sh -c '! guard enable && [ "$(cat /proc/sys/kernel/modprobe)" = /sbin/modprobe ]'
