@@ -151,6 +151,13 @@ check_profile() {
     fi
 }
 
+# What is armed must not change its mind by an upgrade: the new helper may not take the old policy in force, and then the
+# files decide.
+check_before_replacing() {
+    [ -z "$staging" ] && [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ] || return 0
+    "$built/guard" check || die "the policy files are unsound, see above, and this machine is armed: mend them first; nothing was changed"
+}
+
 install_files() {
     put "$built/modprobe-guard" "$helper" 755 || :
     put "$built/guard" /usr/sbin/guard 755 || :
@@ -255,5 +262,6 @@ if [ -n "$uninstall" ]; then
 fi
 check_profile
 build
+check_before_replacing
 install_files
 [ -n "$staging" ] || arm

@@ -9,7 +9,7 @@ use crate::requester;
 pub fn run(host: &Host, common: &Common) -> u8 {
     match apply(host, common) {
         Ok(done) => {
-            println!("{done}");
+            say!("{done}");
             exit::GOOD
         }
         Err(()) => exit::BAD,
@@ -21,18 +21,20 @@ pub fn apply(host: &Host, common: &Common) -> Result<String, ()> {
     let sound = host.policy_sources().and_then(|sources| Ok((policy::parse(&sources)?, sources)));
     let (policy, sources) = sound.map_err(|findings| {
         check::print(common, &findings);
-        eprintln!("guard: nothing applied; the policy in force stays");
+        complain!("guard: nothing applied; the policy in force stays");
     })?;
     if let (Some(rule), Some(why)) = (policy.asks_who().next(), requester::cannot_tell(host)) {
-        eprintln!("guard: {}: rule \"{}\" asks who, which this host can't tell: {why}", rule.source, rule.id);
-        eprintln!("guard: nothing applied; the policy in force stays");
+        complain!("guard: {}: rule \"{}\" asks who, which this host can't tell: {why}", rule.source, rule.id);
+        complain!("guard: nothing applied; the policy in force stays");
         return Err(());
     }
     let rules = policy.rules.len();
     let target = host.shown(POLICY_IN_FORCE);
-    let failed = |error: String| eprintln!("guard: {}: {error}; the policy in force stays", target.display());
+    let failed = |error: String| complain!("guard: {}: {error}; the policy in force stays", target.display());
     let bytes = applied::encode(&applied::Applied::new(policy, &sources)).map_err(failed)?;
-    if host.read(POLICY_IN_FORCE, bytes.len()).is_ok_and(|present| present == bytes) {
+    // The helper refuses a file that others may write to, whatever it says: then it is written anew.
+    let is_taken = host.policy_in_force().failures.is_empty();
+    if is_taken && host.read(POLICY_IN_FORCE, bytes.len()).is_ok_and(|present| present == bytes) {
         return Ok(format!("policy in force already: {rules} rules from {}", check::names(&sources)));
     }
     host.put_in_force(&bytes).map_err(|error| failed(format!("write: {error}")))?;

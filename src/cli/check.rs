@@ -12,7 +12,7 @@ pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
         Some(file) => match Host::policy_file(file) {
             Ok(source) => Ok(vec![source]),
             Err(error) => {
-                eprintln!("guard: {error}");
+                complain!("guard: {error}");
                 // Too long a file can be read, and something is wrong with it.
                 let is_finding = error.kind() == std::io::ErrorKind::FileTooLarge;
                 return if is_finding { exit::BAD } else { exit::CANNOT_TELL };
@@ -24,7 +24,7 @@ pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
     match findings {
         Ok((policy, sources)) => {
             if !common.json {
-                println!("sound: {} rules in {}", policy.rules.len(), names(&sources));
+                say!("sound: {} rules in {}", policy.rules.len(), names(&sources));
             }
             exit::GOOD
         }
@@ -39,8 +39,8 @@ pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
 pub fn print(common: &Common, findings: &[Finding]) {
     for finding in findings {
         match serde_json::to_string(finding) {
-            Ok(json) if common.json => println!("{json}"),
-            _ => eprintln!("{finding}"),
+            Ok(json) if common.json => say!("{json}"),
+            _ => complain!("{finding}"),
         }
     }
 }

@@ -21,7 +21,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
     let Assumed { requester, caller } = match Assumed::of(facts) {
         Ok(assumed) => assumed,
         Err(error) => {
-            eprintln!("guard: {error}");
+            complain!("guard: {error}");
             return exit::CANNOT_TELL;
         }
     };
@@ -29,7 +29,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
     {
         Ok(found) => found,
         Err(errors) => {
-            errors.iter().for_each(|error| eprintln!("guard: {error}"));
+            errors.iter().for_each(|error| complain!("guard: {error}"));
             return exit::CANNOT_TELL;
         }
     };
@@ -41,7 +41,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
         let name = match name {
             Ok(name) => name,
             Err(error) => {
-                eprintln!("guard: standard input: read: {error}");
+                complain!("guard: standard input: read: {error}");
                 return exit::CANNOT_TELL;
             }
         };
@@ -85,10 +85,10 @@ fn policy_to_judge_by(host: &Host, common: &Common) -> Result<Policy, Vec<String
     }
     let in_force = host.policy_in_force();
     for failure in &in_force.failures {
-        eprintln!("guard: {failure}");
+        complain!("guard: {failure}");
     }
     if let Some(behind) = host.policy_behind(&in_force) {
-        eprintln!("guard: {behind}; this judges by what is in force, guard apply changes it");
+        complain!("guard: {behind}; this judges by what is in force, guard apply changes it");
     }
     Ok(in_force.policy)
 }

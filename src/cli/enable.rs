@@ -2,8 +2,12 @@
 
 use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use super::{Common, apply, exit};
 use crate::conntrack::{self, Wanted};
@@ -29,32 +33,32 @@ pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
     let recorder = record(host);
     let status = match apply::apply(host, common) {
         Ok(done) => {
-            println!("{done}");
+            say!("{done}");
             exit::GOOD
         }
         Err(()) => {
-            eprintln!("guard: going on with the policy in force");
+            complain!("guard: going on with the policy in force");
             exit::BAD
         }
     };
     match arm(host, force) {
         Ok(said) => {
             match &recorder {
-                Ok(true) => println!("recorder: at the kernel's tracepoint module_request; it tells exactly who asks"),
-                Ok(false) => println!("recorder: there already"),
-                Err(why) => println!("no recorder: {why}; who asks is looked for among the tasks that wait"),
+                Ok(true) => say!("recorder: at the kernel's tracepoint module_request; it tells exactly who asks"),
+                Ok(false) => say!("recorder: there already"),
+                Err(why) => say!("no recorder: {why}; who asks is looked for among the tasks that wait"),
             }
-            std::iter::once(&said).chain(&raise(host)).for_each(|line| println!("{line}"));
+            std::iter::once(&said).chain(&raise(host)).for_each(|line| say!("{line}"));
             match unheard(host) {
                 Some(problem) => {
-                    eprintln!("guard: {problem}");
+                    complain!("guard: {problem}");
                     exit::BAD
                 }
                 None => status,
             }
         }
         Err(error) => {
-            eprintln!("guard: not armed: {error}");
+            complain!("guard: not armed: {error}");
             if recorder == Ok(true) {
                 let _ = recorder::remove();
             }
@@ -99,6 +103,9 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
         };
         return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
     }
+    if let Some(problem) = killed_by_lkrg(host).filter(|_| !force) {
+        return Err(problem);
+    }
     can_work(host)?;
     remember(host, &current)?;
     host.write_existing(KERNEL_MODPROBE, format!("{HELPER}\n").as_bytes())
@@ -107,6 +114,13 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
         return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
     }
     Ok(format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back"))
+}
+
+/// The Linux Kernel Runtime Guard kills helpers of the kernel that are not on its own list, of which we are not.
+pub fn killed_by_lkrg(host: &Host) -> Option<String> {
+    const ENFORCE: &str = "/proc/sys/lkrg/umh_enforce";
+    let enforced = host.number(ENFORCE).filter(|&level| level != 0)?;
+    Some(format!("{ENFORCE}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0"))
 }
 
 /// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will
@@ -137,14 +151,14 @@ pub fn disable(host: &Host, _: &Common) -> u8 {
         Ok((said, removed))
     }) {
         Ok((said, removed)) => {
-            println!("{said}");
+            say!("{said}");
             if removed {
-                println!("recorder: taken out of the kernel");
+                say!("recorder: taken out of the kernel");
             }
             exit::GOOD
         }
         Err(error) => {
-            eprintln!("guard: not disarmed: {error}");
+            complain!("guard: not disarmed: {error}");
             exit::BAD
         }
     }
@@ -234,6 +248,7 @@ fn helper_runs() -> Result<(), String> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(|error| failed(format!("run: {error}")))?;
     let deadline = Instant::now() + PATIENCE;
@@ -243,7 +258,9 @@ fn helper_runs() -> Result<(), String> {
             Ok(Some(status)) => return Err(failed(format!("ended with {status}"))),
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
             Ok(None) => {
-                let _ = child.kill();
+                // With whatever it started.
+                let group = i32::try_from(child.id()).map(Pid::from_raw).map_err(|error| failed(error.to_string()))?;
+                let _ = killpg(group, Signal::SIGKILL);
                 return Err(failed(format!("did not end within {} s", PATIENCE.as_secs())));
             }
             Err(error) => return Err(failed(format!("wait: {error}"))),

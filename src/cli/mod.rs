@@ -2,6 +2,22 @@
 //!
 //! The definitions below are the only ones: parser, `--help` and everything generated come out of them.
 
+/// One line on standard output. That nobody can read it is no reason to leave anything undone.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
+/// One line on standard error.
+macro_rules! complain {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod apply;
 mod assumed;
 mod check;
@@ -114,22 +130,28 @@ struct DryRun {
 
 /// Runs `guard` with the process's arguments.
 pub fn run() -> ExitCode {
-    // Written to a pipe whose reader left, we end quietly as other tools do.
-    // SAFETY: a default disposition, set before anything is written.
-    let _ =
-        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
     let arguments: Vec<OsString> = std::env::args_os().collect();
     // A name may be the same as a verb's: with --dry-run there are no verbs.
     let before_names = arguments.iter().take_while(|argument| *argument != "--");
     if before_names.into_iter().any(|argument| argument == "--dry-run") {
+        end_with_the_reader();
         let DryRun { dry_run: _, common, facts, names } = DryRun::parse_from(arguments);
         return code(with_host(&common, |host| dry_run::run(host, &common, &facts, &names)));
     }
     let Guard { verb, common, dry_run: _ } = Guard::parse_from(arguments);
     let Some(verb) = verb else {
-        eprintln!("guard: no command; see guard --help");
+        complain!("guard: no command; see guard --help");
         return ExitCode::from(exit::CANNOT_TELL);
     };
+    if common.policy.is_some() && !matches!(verb, Verb::Check { .. }) {
+        complain!(
+            "guard: --policy: only --dry-run and check judge by another file; guard apply puts the installed ones in force"
+        );
+        return ExitCode::from(exit::CANNOT_TELL);
+    }
+    if matches!(verb, Verb::Check { .. } | Verb::Status | Verb::Log(_)) {
+        end_with_the_reader();
+    }
     code(with_host(&common, |host| match verb {
         Verb::Check { file } => check::run(host, &common, file.as_deref()),
         Verb::Apply => apply::run(host, &common),
@@ -138,6 +160,13 @@ pub fn run() -> ExitCode {
         Verb::Status => status::run(host, &common),
         Verb::Log(options) => log::run(host, &common, &options),
     }))
+}
+
+/// Written to a pipe whose reader left, who only tells ends quietly as other tools do. Who changes something goes on.
+fn end_with_the_reader() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: a default disposition, set before anything is written.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 fn code(status: u8) -> ExitCode {
@@ -155,7 +184,7 @@ fn with_host(common: &Common, run: impl FnOnce(&Host) -> u8) -> u8 {
     match host {
         Ok(host) => run(&host),
         Err(error) => {
-            eprintln!("guard: {error}");
+            complain!("guard: {error}");
             exit::CANNOT_TELL
         }
     }

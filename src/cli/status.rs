@@ -58,8 +58,8 @@ pub fn run(host: &Host, common: &Common) -> u8 {
     let status = look(host);
     if common.json {
         match serde_json::to_string(&status) {
-            Ok(line) => println!("{line}"),
-            Err(error) => eprintln!("guard: {error}"),
+            Ok(line) => say!("{line}"),
+            Err(error) => complain!("guard: {error}"),
         }
     } else {
         print(&status);
@@ -77,6 +77,7 @@ fn look(host: &Host) -> Status {
     if armed && host.open(HELPER).is_err() {
         problems.push(format!("{HELPER}: not there, and the kernel runs it; run install/install.sh"));
     }
+    problems.extend(enable::killed_by_lkrg(host).filter(|_| armed));
     let in_force = host.policy_in_force();
     problems.extend(in_force.failures.iter().cloned());
     problems.extend(host.policy_behind(&in_force));
@@ -122,30 +123,30 @@ fn ways(armed: bool) -> Vec<Way> {
 }
 
 fn print(status: &Status) {
-    println!("{}", if status.armed { "armed" } else { "NOT ARMED" });
+    say!("{}", if status.armed { "armed" } else { "NOT ARMED" });
     for way in &status.ways {
-        println!("  {:<8} {:<54} {}", if way.covered { "covered" } else { "open" }, way.way, way.by);
+        say!("  {:<8} {:<54} {}", if way.covered { "covered" } else { "open" }, way.way, way.by);
     }
-    println!("  policy   {} ({} rules)", status.policy, status.rules);
+    say!("  policy   {} ({} rules)", status.policy, status.rules);
     match &status.recorder {
         Recorder { works: true, requests, .. } => {
-            println!("  recorder works: {} requests written down", requests.unwrap_or(0));
+            say!("  recorder works: {} requests written down", requests.unwrap_or(0));
         }
         Recorder { why, .. } => {
-            println!("  recorder does not work: {}", why.as_deref().unwrap_or_default());
-            println!("           who asks is looked for among the tasks that wait");
+            say!("  recorder does not work: {}", why.as_deref().unwrap_or_default());
+            say!("           who asks is looked for among the tasks that wait");
         }
     }
     match &status.conntrack {
-        None => println!("  table    connection tracking is not loaded"),
-        Some(Table { count, max: 0, .. }) => println!("  table    {count} connections, no limit"),
+        None => say!("  table    connection tracking is not loaded"),
+        Some(Table { count, max: 0, .. }) => say!("  table    {count} connections, no limit"),
         Some(Table { count, max, buckets }) => {
             let percent = count.saturating_mul(100).checked_div(*max).unwrap_or(0);
             let buckets = buckets.map_or_else(String::new, |buckets| format!(", {buckets} buckets"));
-            println!("  table    {count} of {max} connections, {percent} % full{buckets}");
+            say!("  table    {count} of {max} connections, {percent} % full{buckets}");
         }
     }
     for problem in &status.problems {
-        println!("  problem  {problem}");
+        say!("  problem  {problem}");
     }
 }

@@ -3,6 +3,7 @@
 // clippy.toml allows these in test functions; here all is test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod arming;
 mod cases;
 mod glob;
 mod helper;

@@ -50,13 +50,13 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
         return match audit::flush(host) {
             Ok(_) => exit::GOOD,
             Err(error) => {
-                eprintln!("guard: {error}");
+                complain!("guard: {error}");
                 exit::BAD
             }
         };
     }
     if let Some(contradiction) = options.filter.contradiction() {
-        eprintln!("guard: {contradiction}");
+        complain!("guard: {contradiction}");
         return exit::CANNOT_TELL;
     }
     let mut told = Told::new(common.json, options);
@@ -99,9 +99,9 @@ fn follow(host: &Host, told: &mut Told<'_>) -> u8 {
 fn unreadable(host: &Host, files: &[PathBuf], error: &io::Error) -> u8 {
     if files.is_empty() {
         let [run, logs] = [RUN, LOG_DIR].map(|path| host.shown(path));
-        eprintln!("guard: {}, {}: read: {error}; records are for root: sudo guard log", run.display(), logs.display());
+        complain!("guard: {}, {}: read: {error}; records are for root: sudo guard log", run.display(), logs.display());
     } else {
-        eprintln!("guard: {error}");
+        complain!("guard: {error}");
     }
     exit::CANNOT_TELL
 }
@@ -153,7 +153,7 @@ impl<'a> Told<'a> {
                     }
                 }
                 Err(error) => {
-                    eprintln!("guard: {error}");
+                    complain!("guard: {error}");
                     self.status = exit::BAD;
                 }
             }
@@ -197,10 +197,10 @@ impl<'a> Told<'a> {
     /// On standard error: what was left out, and why.
     fn notes(&mut self) {
         if self.foreign > 0 {
-            eprintln!("guard: {} lines are no records (cut off, or somebody else's)", self.foreign);
+            complain!("guard: {} lines are no records (cut off, or somebody else's)", self.foreign);
         }
         for note in std::mem::take(&mut self.unclear).notes() {
-            eprintln!("guard: {note}");
+            complain!("guard: {note}");
         }
         self.foreign = 0;
     }
