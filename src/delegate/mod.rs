@@ -100,7 +100,12 @@ impl Plan {
                 continue;
             }
             match spawn(candidate, &self.arguments, &Marker { pid: own_pid(), depth, candidate: at }) {
-                Ok(status) => {
+                Ok(Err(error)) => {
+                    // It did run: another one would load a second time.
+                    failures.push(format!("{shown}: wait: {}; what it did is unknown", error.desc()));
+                    return Ran { status: 1, failures };
+                }
+                Ok(Ok(status)) => {
                     if LED_BACK.load(Ordering::Relaxed) {
                         failures.push(format!(
                             "{shown}: leads back to modprobe-guard; set `delegate` to the real modprobe"
@@ -147,7 +152,8 @@ fn watch_for_loops() {
     let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
 }
 
-fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<i32, Errno> {
+/// Runs one candidate: its status, or why that could not be had. The outer error: it was not run.
+fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<Result<i32, Errno>, Errno> {
     let marker = CString::new(format!("{}={marker}", marker::VARIABLE)).map_err(|_| Errno::EINVAL)?;
     let environment: Vec<&CStr> = ENVIRONMENT.into_iter().chain([marker.as_c_str()]).collect();
     let mut attributes = PosixSpawnAttr::init()?;
@@ -156,14 +162,14 @@ fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<i32, Err
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
     let child = posix_spawn(path, &PosixSpawnFileActions::init()?, &attributes, arguments, &environment)?;
-    loop {
+    Ok(loop {
         match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, status)) => return Ok(status),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+            Ok(WaitStatus::Exited(_, status)) => break Ok(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => break Ok(128 + signal as i32),
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error),
+            Err(error) => break Err(error),
         }
-    }
+    })
 }
 
 /// Whether `candidate` is a program, and not this one.

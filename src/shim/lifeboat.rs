@@ -77,6 +77,7 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     for signal in [libc::SIGALRM, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
         catch(signal);
     }
+    take_default_signals();
     // Whoever reads our standard error may be gone; the delegate gets the default again.
     // SAFETY: no handler is involved.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -283,6 +284,16 @@ fn use_alternate_stack() {
     };
     // SAFETY: the stack is a static of ours that nothing else uses.
     unsafe { libc::sigaltstack(&stack, ptr::null_mut()) };
+}
+
+/// What we and the delegate need of signals, whatever our caller ignored: exec(2) passes that on to us.
+fn take_default_signals() {
+    // SAFETY: no handler is involved.
+    unsafe {
+        // Ignored, the delegate would be gone before its status could be read (wait(2)). The delegate gets the default
+        // as well, not what our caller had: modprobe's system(3) needs it for `install` lines just as we do.
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
 }
 
 fn catch(signal: c_int) {

@@ -227,3 +227,15 @@ fn a_program_on_the_spot_is_no_kernel_and_loads_nothing_by_its_marker() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(root.records().len(), 1);
 }
+
+#[test]
+fn a_caller_that_ignores_its_children_gets_the_one_status() {
+    let root = Root::new();
+    root.program("/bin/kmod", DELEGATE.as_bytes());
+    let output = root.run(HELPER, &[b"-q", b"--", b"a"], || {
+        // SAFETY: in the child, just before exec.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        Ok(())
+    });
+    assert_eq!((output.status.code(), root.delegated().as_str()), (Some(7), "/sbin/modprobe -q -- a\n"));
+}
