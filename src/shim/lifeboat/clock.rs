@@ -1,6 +1,6 @@
 //! How long our own work may take.
 
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 /// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
 const PATIENCE: i64 = 2_000_000;
@@ -10,6 +10,20 @@ const MAX_STARVED: i64 = 8_000_000;
 static STARVED: AtomicI64 = AtomicI64::new(0);
 /// What is left of [`PATIENCE`] while the delegate runs.
 static LEFT_OVER: AtomicI64 = AtomicI64::new(PATIENCE);
+
+/// Until the policy is known there is no answer that its author would have expected, so it gets as much longer.
+const MAX_UNKNOWN: i64 = 8_000_000;
+/// So much of it was taken so far.
+static UNKNOWN: AtomicI64 = AtomicI64::new(0);
+/// The policy was read.
+static IS_KNOWN: AtomicBool = AtomicBool::new(false);
+
+/// The policy was read: what it took longer is not taken from the rest.
+pub fn policy_is_known() {
+    if !IS_KNOWN.swap(true, SeqCst) && UNKNOWN.load(SeqCst) > 0 {
+        set_timer(PATIENCE);
+    }
+}
 
 /// From here the time is ours, until [`stop_clock`] or [`PATIENCE`] is over.
 pub fn run_clock() {
@@ -35,8 +49,14 @@ fn set_timer(microseconds: i64) -> i64 {
     timer.it_value.tv_sec * 1_000_000 + timer.it_value.tv_usec
 }
 
-/// Called when the clock rings. Time in which we got no processor is allowed for: whether the clock runs on.
+/// Called when the clock rings: whether it is set once more. Time in which we got no processor is allowed for.
 pub fn goes_on() -> bool {
+    let unknown = UNKNOWN.load(SeqCst);
+    if !IS_KNOWN.load(SeqCst) && unknown < MAX_UNKNOWN {
+        UNKNOWN.store(unknown + PATIENCE, SeqCst);
+        set_timer(PATIENCE);
+        return true;
+    }
     let before = STARVED.load(SeqCst);
     let more = starved().min(MAX_STARVED) - before;
     if more < PATIENCE / 8 {

@@ -2,7 +2,12 @@
 //!
 //! Everything needed is laid out before anything can fail, and leaving takes only async-signal-safe calls
 //! (signal-safety(7)). Blocked stays blocked; what was permitted is handed to modprobe; before the verdict the policy's
-//! `on_failure` counts.
+//! `on_failure` counts, with one exception.
+//!
+//! Time that runs out is no failure of the guard's alone: whoever keeps disk or memory busy can bring it about, and is to
+//! get past no rule by it. So before the verdict time that runs out blocks whatever a block that is carried out could
+//! still have stopped, `on_failure` or not. Where no such rule concerns the request, as with the shipped default, it
+//! passes. What the policy says is waited for longer, and if even that can't be had the answer is 1.
 
 mod clock;
 mod say;
@@ -13,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, O
 
 use crate::delegate::{ENVIRONMENT, VARIABLE};
 
-pub use clock::{run_clock, stop_clock};
+pub use clock::{policy_is_known, run_clock, stop_clock};
 
 /// More arguments than the kernel or libxtables ever send; with more, leaving means status 1.
 const MAX_ARGUMENTS: usize = 64;
@@ -21,6 +26,8 @@ const MAX_ARGUMENTS: usize = 64;
 static PHASE: AtomicU8 = AtomicU8::new(Phase::Undecided as u8);
 /// `on_failure = "allow"`.
 static FAILURE_ALLOWS: AtomicBool = AtomicBool::new(true);
+/// No block that is carried out could still come. Before the policy is known, nobody can say so.
+static TIME_ALLOWS: AtomicBool = AtomicBool::new(false);
 /// The delegate's status, once it ended.
 static STATUS: AtomicI32 = AtomicI32::new(1);
 /// The process that answers the request; children of ours only end.
@@ -90,6 +97,11 @@ pub fn set_failure_allows(allows: bool) {
     FAILURE_ALLOWS.store(allows, SeqCst);
 }
 
+/// Whether a request may pass if time runs out before the verdict.
+pub fn set_time_allows(allows: bool) {
+    TIME_ALLOWS.store(allows, SeqCst);
+}
+
 /// Says how far the request has come.
 pub fn set_phase(phase: Phase) {
     PHASE.store(phase as u8, SeqCst);
@@ -105,7 +117,7 @@ fn promise() -> &'static str {
     match PHASE.load(SeqCst) {
         phase if phase == Phase::Blocked as u8 => "the request stays blocked",
         phase if phase == Phase::Delegated as u8 => "the load stands",
-        phase if phase == Phase::Undecided as u8 && !FAILURE_ALLOWS.load(SeqCst) => "on_failure blocks the request",
+        phase if phase == Phase::Undecided as u8 && !FAILURE_ALLOWS.load(SeqCst) => "the request is blocked",
         _ => "the request is handed to modprobe",
     }
 }
@@ -159,6 +171,10 @@ const KNOWN_PATHS: [&CStr; 6] =
 extern "C" fn on_signal(signal: c_int) {
     if signal == libc::SIGALRM && clock::goes_on() {
         return;
+    }
+    if signal == libc::SIGALRM && !TIME_ALLOWS.load(SeqCst) {
+        // As if `on_failure` were "block": what is permitted already still is.
+        set_failure_allows(false);
     }
     if own_pid() == ANSWERING.load(SeqCst) {
         say::now(match signal {
