@@ -1,6 +1,7 @@
 //! The delegate: the real modprobe, run with the arguments that came to us, and never ourselves.
 
 mod marker;
+mod native;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 use crate::host::Host;
 
 pub use marker::{Marker, VARIABLE};
+pub use native::is_native;
 
 /// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
 pub const KNOWN: [&str; 6] =
@@ -93,8 +95,20 @@ impl Plan {
             return Ran { status: 1, failures };
         }
         watch_for_loops();
-        for (at, candidate) in self.candidates.iter().enumerate().skip(first) {
+        // Names of one file are one candidate: under a merged /usr all of the known ones may be.
+        let mut tried: Vec<(u64, u64)> = Vec::new();
+        for (at, candidate) in self.candidates.iter().enumerate() {
             let shown = candidate.to_string_lossy();
+            if let Ok(found) = std::fs::metadata(shown.as_ref()) {
+                let identity = (found.dev(), found.ino());
+                if tried.contains(&identity) {
+                    continue;
+                }
+                tried.push(identity);
+            }
+            if at < first {
+                continue;
+            }
             if let Err(failure) = usable(host, candidate) {
                 failures.push(failure);
                 continue;
@@ -112,6 +126,11 @@ impl Plan {
                         ));
                     }
                     return Ran { status, failures };
+                }
+                // The kernel has asked for a module just now, by us, and would do so for the next one.
+                Err(Errno::ENOEXEC) if self.arguments.iter().any(|name| name.to_bytes().starts_with(b"binfmt-")) => {
+                    failures.push(format!("{shown}: run: {}; put the real modprobe there", Errno::ENOEXEC.desc()));
+                    return Ran { status: 1, failures };
                 }
                 Err(error) => {
                     failures.push(format!("{shown}: run: {}; the next known modprobe is tried", error.desc()))
@@ -178,6 +197,10 @@ fn usable(host: &Host, candidate: &CStr) -> Result<(), String> {
     let found = std::fs::metadata(host.shown(shown.as_ref())).map_err(|error| format!("{shown}: open: {error}"))?;
     if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
         return Err(format!("{shown}: run: is no executable file; set `delegate` in the policy to the real modprobe"));
+    }
+    // Below another root a path of this machine would be another file.
+    if host.is_this() && !native::is_native(candidate) {
+        return Err(format!("{shown}: run: is no program of this machine's; put the real modprobe there"));
     }
     // The running program, and the installed helper: `guard` asks this too.
     let is_us = [marker::OURSELVES, crate::host::HELPER].iter().any(|ours| {

@@ -294,3 +294,22 @@ fn what_no_rule_could_stop_passes_when_time_runs_out() {
         assert!(times_out(&root, "net-pf-9") > 40, "{policy}");
     }
 }
+
+#[test]
+fn a_modprobe_that_this_machine_cannot_run_is_not_tried() {
+    let mut foreign = fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap();
+    foreign[18] ^= 0x55;
+    for bytes in [b"".as_slice(), &foreign] {
+        let root = Root::new();
+        root.program("/sbin/modprobe", bytes);
+        for name in ["/bin/kmod", "/usr/bin/kmod"] {
+            fs::create_dir_all(root.path(name).parent().unwrap()).unwrap();
+            fs::hard_link(root.path("/sbin/modprobe"), root.path(name)).unwrap();
+        }
+        assert_eq!(root.request(b"binfmt-0000"), 1);
+        let failures = root.records()[0]["failures"].to_string();
+        assert_eq!(failures.matches("no program of this machine").count(), 1, "{failures}");
+        root.program("/sbin/kmod", DELEGATE.as_bytes());
+        assert_eq!(root.request(b"a"), 7);
+    }
+}

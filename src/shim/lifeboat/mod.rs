@@ -16,7 +16,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
 
-use crate::delegate::{ENVIRONMENT, VARIABLE};
+use crate::delegate::{ENVIRONMENT, VARIABLE, is_native};
 
 pub use clock::{policy_is_known, run_clock, stop_clock};
 
@@ -156,7 +156,8 @@ fn become_modprobe() {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
     for candidate in KNOWN_PATHS {
-        if identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode)) {
+        let is_other = identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode));
+        if is_other && is_native(candidate) {
             // SAFETY: ARGUMENTS is an array of C strings that ends with a null (AtomicPtr has the layout of a pointer),
             // and so is the environment. Returns only if it failed.
             unsafe { libc::execve(candidate.as_ptr(), ARGUMENTS.as_ptr().cast(), environment.as_ptr()) };
