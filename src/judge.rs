@@ -1,7 +1,7 @@
 //! The verdict on a request, up to the point where something would be done: the helper acts on it, a dry run shows it.
 
 use crate::host::Host;
-use crate::model::{Action, Caller, Closure, IndexHealth, Request, Requester, Verdict};
+use crate::model::{Action, Caller, Closure, Confidence, IndexHealth, Request, Requester, Verdict};
 use crate::modules::{self, Config, Flags, Tree};
 use crate::policy::requester::Open;
 use crate::policy::{self, Policy};
@@ -32,13 +32,44 @@ pub struct Judgement {
     pub failures: Vec<String>,
 }
 
+/// How much of a verdict is certain before all is known that it may depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outlook {
+    /// No block that is carried out can come any more.
+    Permitted,
+    /// One may come.
+    Open,
+    /// It is blocked, unless it turns out who asks, or what the name stands for.
+    Blocked,
+}
+
+/// What can be said of a request for `name` before anything but the policy was read: by the name alone, as where there
+/// is no index, and of a requester of whom nothing is known.
+pub fn outlook(policy: &Policy, request: &Request) -> Outlook {
+    if is_path(request) {
+        return Outlook::Blocked;
+    }
+    if !policy.may_block(&request.name) {
+        return Outlook::Permitted;
+    }
+    let nothing_read = Closure { index: IndexHealth::Missing(String::new()), ..Closure::default() };
+    let verdict = policy::decide(policy, request, &nothing_read, &Requester::unknown());
+    // That the default would block is no rule of the index's, but of a failure's.
+    let by_rule = verdict.carried_out == Action::Block && verdict.rule.is_some();
+    if by_rule { Outlook::Blocked } else { Outlook::Open }
+}
+
+/// Whether the kernel command line lets everything pass.
+pub fn is_off(host: &Host) -> bool {
+    host.kernel_command_line().split(u8::is_ascii_whitespace).any(|word| word == OFF)
+}
+
 impl<'a> Judge<'a> {
     /// Reads modprobe.d; files of the index are opened when a name needs them.
     pub fn new(host: &'a Host, kernel: &'a str, policy: &'a Policy) -> Judge<'a> {
         let tree = host.modules(kernel);
         let (config, failures) = host.modprobe_config(kernel);
-        let command_line = host.kernel_command_line();
-        let is_off = command_line.split(u8::is_ascii_whitespace).any(|word| word == OFF);
+        let is_off = is_off(host);
         Judge { host, kernel, policy, tree, config, is_off, failures }
     }
 
@@ -68,11 +99,7 @@ impl<'a> Judge<'a> {
         let flags = Flags { ignore_install: request.caller == Caller::Hook, use_blacklist: false };
         let name = request.name.as_bytes();
         let closure = modules::resolve(name, flags, &self.tree, &self.config, |module| self.host.is_live(module));
-        let verdict = if self.is_off {
-            fixed(Action::Allow, "/proc/cmdline", "modprobe_guard=off on the kernel command line: everything passes")
-        } else {
-            policy::decide(self.policy, &request, &closure, requester)
-        };
+        let verdict = self.decide(&request, &closure, requester);
         let mut failures = self.failures.clone();
         match &closure.index {
             IndexHealth::Intact => {}
@@ -80,6 +107,33 @@ impl<'a> Judge<'a> {
             IndexHealth::Missing(error) => failures.push(error.clone()),
         }
         Judgement { request, closure, verdict, failures }
+    }
+
+    /// Judges once more, now that it is known who asked; what the request would load stays as it was found.
+    pub fn judge_again(&self, judgement: &mut Judgement, requester: &Requester) {
+        if !is_path(&judgement.request) {
+            judgement.verdict = self.decide(&judgement.request, &judgement.closure, requester);
+        }
+    }
+
+    /// What is certain of a judgement that was made for an unknown requester, as long as nobody knows who asked.
+    pub fn outlook(&self, judgement: &Judgement) -> Outlook {
+        if judgement.verdict.carried_out == Action::Block {
+            return Outlook::Blocked;
+        }
+        // One who was found, and of whom nothing is known yet: every rule that asks who is open.
+        let somebody = Requester { confidence: Confidence::Exact, ..Requester::unknown() };
+        let open = self.open_rules(judgement, &somebody);
+        let may_block = open.iter().any(|open| open.rule.action == Action::Block && self.policy.is_enforced(open.rule));
+        if may_block { Outlook::Open } else { Outlook::Permitted }
+    }
+
+    fn decide(&self, request: &Request, closure: &Closure, requester: &Requester) -> Verdict {
+        if self.is_off {
+            let why = "modprobe_guard=off on the kernel command line: everything passes";
+            return fixed(Action::Allow, "/proc/cmdline", why);
+        }
+        policy::decide(self.policy, request, closure, requester)
     }
 
     /// The rules that ask of `requester` what nobody knows, and that might have decided otherwise.
@@ -106,5 +160,38 @@ fn fixed(action: Action, source: &str, reason: &str) -> Verdict {
         module: None,
         reason: Some(reason.to_owned()),
         carried_out: action,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Source, parse};
+
+    fn policy(text: &str) -> Policy {
+        parse(&[Source::new("p.toml", format!("version = 1\n{text}").into_bytes())]).unwrap()
+    }
+
+    #[test]
+    fn what_is_certain_by_the_name_alone() {
+        use Outlook::*;
+        let block = "[[rule]]\nid = \"b\"\naction = \"block\"\n";
+        for (text, name, expected) in [
+            (String::new(), "nf_nat", Permitted),
+            (String::new(), "/tmp/evil.ko", Blocked),
+            (format!("{block}modules = [\"nf_nat\"]\n"), "nf_nat", Blocked),
+            (format!("{block}modules = [\"nf_nat\"]\n"), "iptable_nat", Open),
+            (format!("{block}modules = [\"nf_nat\"]\nenforce = false\n"), "nf_nat", Permitted),
+            (format!("[defaults]\nenforce = false\n{block}modules = [\"nf_nat\"]\n"), "nf_nat", Permitted),
+            (format!("{block}requests = [\"net-pf-38\"]\n"), "net_pf_38", Blocked),
+            (format!("{block}requests = [\"net-pf-38\"]\n"), "net-pf-9", Permitted),
+            (format!("{block}modules = [\"a\"]\nrequester = {{ uid = [1000] }}\n"), "a", Open),
+            (format!("{block}modules = [\"a\"]\nrequester = \"unknown\"\n"), "a", Blocked),
+            ("[defaults]\naction = \"block\"\n".to_owned(), "a", Open),
+            ("[defaults]\naction = \"block\"\nenforce = false\n".to_owned(), "a", Permitted),
+        ] {
+            let request = Request { name: name.into(), caller: Caller::Kernel };
+            assert_eq!(outlook(&policy(&text), &request), expected, "{text} {name}");
+        }
     }
 }

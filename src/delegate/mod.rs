@@ -1,6 +1,7 @@
 //! The delegate: the real modprobe, run with the arguments that came to us, and never ourselves.
 
 mod marker;
+mod native;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 use crate::host::Host;
 
 pub use marker::{Marker, VARIABLE};
+pub use native::is_native;
 
 /// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
 pub const KNOWN: [&str; 6] =
@@ -93,20 +95,42 @@ impl Plan {
             return Ran { status: 1, failures };
         }
         watch_for_loops();
-        for (at, candidate) in self.candidates.iter().enumerate().skip(first) {
+        // Names of one file are one candidate: under a merged /usr all of the known ones may be.
+        let mut tried: Vec<(u64, u64)> = Vec::new();
+        for (at, candidate) in self.candidates.iter().enumerate() {
             let shown = candidate.to_string_lossy();
+            if let Ok(found) = std::fs::metadata(shown.as_ref()) {
+                let identity = (found.dev(), found.ino());
+                if tried.contains(&identity) {
+                    continue;
+                }
+                tried.push(identity);
+            }
+            if at < first {
+                continue;
+            }
             if let Err(failure) = usable(host, candidate) {
                 failures.push(failure);
                 continue;
             }
             match spawn(candidate, &self.arguments, &Marker { pid: own_pid(), depth, candidate: at }) {
-                Ok(status) => {
+                Ok(Err(error)) => {
+                    // It did run: another one would load a second time.
+                    failures.push(format!("{shown}: wait: {}; what it did is unknown", error.desc()));
+                    return Ran { status: 1, failures };
+                }
+                Ok(Ok(status)) => {
                     if LED_BACK.load(Ordering::Relaxed) {
                         failures.push(format!(
                             "{shown}: leads back to modprobe-guard; set `delegate` to the real modprobe"
                         ));
                     }
                     return Ran { status, failures };
+                }
+                // The kernel has asked for a module just now, by us, and would do so for the next one.
+                Err(Errno::ENOEXEC) if self.arguments.iter().any(|name| name.to_bytes().starts_with(b"binfmt-")) => {
+                    failures.push(format!("{shown}: run: {}; put the real modprobe there", Errno::ENOEXEC.desc()));
+                    return Ran { status: 1, failures };
                 }
                 Err(error) => {
                     failures.push(format!("{shown}: run: {}; the next known modprobe is tried", error.desc()))
@@ -147,7 +171,8 @@ fn watch_for_loops() {
     let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
 }
 
-fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<i32, Errno> {
+/// Runs one candidate: its status, or why that could not be had. The outer error: it was not run.
+fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<Result<i32, Errno>, Errno> {
     let marker = CString::new(format!("{}={marker}", marker::VARIABLE)).map_err(|_| Errno::EINVAL)?;
     let environment: Vec<&CStr> = ENVIRONMENT.into_iter().chain([marker.as_c_str()]).collect();
     let mut attributes = PosixSpawnAttr::init()?;
@@ -156,14 +181,14 @@ fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<i32, Err
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
     let child = posix_spawn(path, &PosixSpawnFileActions::init()?, &attributes, arguments, &environment)?;
-    loop {
+    Ok(loop {
         match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, status)) => return Ok(status),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+            Ok(WaitStatus::Exited(_, status)) => break Ok(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => break Ok(128 + signal as i32),
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error),
+            Err(error) => break Err(error),
         }
-    }
+    })
 }
 
 /// Whether `candidate` is a program, and not this one.
@@ -172,6 +197,10 @@ fn usable(host: &Host, candidate: &CStr) -> Result<(), String> {
     let found = std::fs::metadata(host.shown(shown.as_ref())).map_err(|error| format!("{shown}: open: {error}"))?;
     if !found.is_file() || found.permissions().mode() & 0o111 == 0 {
         return Err(format!("{shown}: run: is no executable file; set `delegate` in the policy to the real modprobe"));
+    }
+    // Below another root a path of this machine would be another file.
+    if host.is_this() && !native::is_native(candidate) {
+        return Err(format!("{shown}: run: is no program of this machine's; put the real modprobe there"));
     }
     // The running program, and the installed helper: `guard` asks this too.
     let is_us = [marker::OURSELVES, crate::host::HELPER].iter().any(|ours| {

@@ -146,7 +146,17 @@ fn strictest_of<'a>(words: impl Iterator<Item = Word<'a>>) -> Option<Word<'a>> {
 }
 
 impl Policy {
-    fn is_enforced(&self, rule: &Rule) -> bool {
+    /// Whether a block that is carried out could be the verdict on a request for `name`, whatever it stands for and
+    /// whoever asks.
+    pub fn may_block(&self, name: &Text) -> bool {
+        let default_blocks = self.defaults.action == Action::Block && self.defaults.enforce;
+        let concerns = |rule: &Rule| rule.requests.as_ref().is_none_or(|names| names.matches(name.as_bytes()));
+        let blocks = |rule: &&Rule| rule.action == Action::Block && self.is_enforced(rule);
+        default_blocks || self.rules.iter().filter(blocks).any(concerns)
+    }
+
+    /// Whether what `rule` says is carried out, not only recorded.
+    pub fn is_enforced(&self, rule: &Rule) -> bool {
         rule.action != Action::Block || rule.enforce.unwrap_or(self.defaults.enforce)
     }
 

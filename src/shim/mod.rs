@@ -11,7 +11,7 @@ use crate::conntrack::{self, Wanted};
 use crate::delegate::{Marker, Plan, Ran};
 use crate::host::Host;
 use crate::invocation::{self, Invocation, Load};
-use crate::judge::{Judge, Judgement};
+use crate::judge::{self, Judge, Judgement, Outlook, outlook};
 use crate::model::{Action, Change, ModuleState, Outcome, Record, Request, Requester, Setting};
 use crate::policy::Policy;
 use crate::requester::{Parent, Wishes, identify};
@@ -50,20 +50,28 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
     let in_force = host.policy_in_force();
     let policy = &in_force.policy;
-    lifeboat::set_failure_allows(policy.defaults.on_failure != Action::Block);
+    let is_off = judge::is_off(&host);
+    lifeboat::set_failure_allows(is_off || policy.defaults.on_failure != Action::Block);
     let load = match invocation::parse(argv, parent.kind) {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
         _ => return pass_on(&host, policy, argv, marker),
     };
 
+    // From here on every step that takes time is taken in the knowledge of what the answer would be without it.
+    let requests = Case::requests(argv, &load);
+    foresee(requests.iter().map(|(_, request)| if is_off { Outlook::Permitted } else { outlook(policy, request) }));
+    lifeboat::policy_is_known();
+    let kernel = host.kernel().unwrap_or_default();
+    let judge = Judge::new(&host, &kernel, policy);
+    let mut cases = Case::all(requests, &judge);
+    foresee(cases.iter().map(|case| judge.outlook(&case.judgement)));
+
     // The kernel asks for one name at a time; of several, who asked is the same for all.
     let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
     let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
     let requester = identify(&host, first, load.caller, parent, &wishes);
-    let kernel = host.kernel().unwrap_or_default();
-    let judge = Judge::new(&host, &kernel, policy);
-    let mut cases = Case::all(argv, &load, &judge, &requester);
+    cases.iter_mut().for_each(|case| judge.judge_again(&mut case.judgement, &requester));
 
     let done = if cases.iter().all(Case::is_blocked) {
         lifeboat::set_phase(Phase::Blocked);
@@ -81,6 +89,16 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     }
     audit::flush_if_due(&host);
     done.status
+}
+
+/// Tells the lifeboat what is certain so far: it counts if nothing more comes.
+fn foresee(outlooks: impl Iterator<Item = Outlook> + Clone) {
+    if outlooks.clone().all(|outlook| outlook == Outlook::Blocked) {
+        lifeboat::set_phase(Phase::Blocked);
+    } else {
+        lifeboat::set_time_allows(outlooks.clone().all(|outlook| outlook == Outlook::Permitted));
+        lifeboat::set_phase(Phase::Undecided);
+    }
 }
 
 /// Hands the arguments on as they came, without a verdict and without a record.
@@ -107,14 +125,19 @@ struct Case {
 }
 
 impl Case {
-    fn all(argv: &[&[u8]], load: &Load, judge: &Judge, requester: &Requester) -> Vec<Case> {
+    /// What is asked for, and where in argv.
+    fn requests(argv: &[&[u8]], load: &Load) -> Vec<(usize, Request)> {
         let names = load.names.iter().filter_map(|&at| Some((at, argv.get(at)?)));
-        names
-            .map(|(at, name)| {
-                let request = Request { name: Text::from(*name), caller: load.caller };
-                Case { at, judgement: judge.judge(request, requester), settings: Vec::new(), changes: Vec::new() }
-            })
-            .collect()
+        names.map(|(at, name)| (at, Request { name: Text::from(*name), caller: load.caller })).collect()
+    }
+
+    /// Judged as long as nobody knows who asked.
+    fn all(requests: Vec<(usize, Request)>, judge: &Judge) -> Vec<Case> {
+        let case = |(at, request)| {
+            let judgement = judge.judge(request, &Requester::unknown());
+            Case { at, judgement, settings: Vec::new(), changes: Vec::new() }
+        };
+        requests.into_iter().map(case).collect()
     }
 
     fn is_blocked(&self) -> bool {

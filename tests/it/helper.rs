@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::index::write_indexes;
 
@@ -74,6 +75,22 @@ impl Root {
         let output = self.run(HELPER, &[b"-q", b"--", name], || Ok(()));
         assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
         output.status.code().unwrap_or(-1)
+    }
+
+    /// As [`Root::run`], but it runs on; it is the helper already, or its end.
+    fn start(&self, arguments: &[&str], prepare: impl FnMut() -> std::io::Result<()> + Send + Sync + 'static) -> Child {
+        let mut command = Command::new("chroot");
+        command.arg(self.0.path()).arg(HELPER).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // SAFETY: what the tests hand in makes system calls only.
+        unsafe { command.pre_exec(prepare) };
+        let mut child = command.spawn().unwrap();
+        let ours = fs::metadata(self.path(HELPER)).unwrap().ino();
+        let is_ours = |pid| fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ino() == ours);
+        while !is_ours(child.id()) && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child
     }
 
     fn delegated(&self) -> String {
@@ -226,4 +243,73 @@ fn a_program_on_the_spot_is_no_kernel_and_loads_nothing_by_its_marker() {
     let output = root.run("/bin/sh", &[b"-c", b"MODPROBE_GUARD=2:0:0 /usr/sbin/modprobe-guard -q -- a"], || Ok(()));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(root.records().len(), 1);
+}
+
+#[test]
+fn a_caller_that_ignores_its_children_gets_the_one_status() {
+    let root = Root::new();
+    root.program("/bin/kmod", DELEGATE.as_bytes());
+    let output = root.run(HELPER, &[b"-q", b"--", b"a"], || {
+        // SAFETY: in the child, just before exec.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        Ok(())
+    });
+    assert_eq!((output.status.code(), root.delegated().as_str()), (Some(7), "/sbin/modprobe -q -- a\n"));
+}
+
+/// Lets the time run out at any moment of a request, and says how often the delegate ran.
+fn times_out(root: &Root, name: &str) -> usize {
+    const TIMES: u32 = 80;
+    for round in 0..TIMES {
+        let mut child = root.start(&["-q", "--", name], || Ok(()));
+        std::thread::sleep(Duration::from_micros(150) * round);
+        if child.try_wait().unwrap().is_none() {
+            // SAFETY: a signal to a child that was not waited for yet.
+            unsafe { libc::kill(child.id().cast_signed(), libc::SIGALRM) };
+        }
+        child.wait().unwrap();
+    }
+    root.delegated().lines().count()
+}
+
+#[test]
+fn what_a_rule_could_have_stopped_does_not_pass_when_time_runs_out() {
+    for policy in [
+        BLOCKING.to_owned(),
+        BLOCKING.replace("modules = [\"b\"]", "requests = [\"net-pf-9\"]"),
+        "version = 1\n[defaults]\naction = \"block\"\n".to_owned(),
+    ] {
+        let root = Root::new();
+        root.file("/etc/modprobe-guard/policy.toml", policy.as_bytes());
+        assert_eq!(times_out(&root, "net-pf-9"), 0, "{policy}");
+    }
+}
+
+#[test]
+fn what_no_rule_could_stop_passes_when_time_runs_out() {
+    for policy in ["version = 1\n".to_owned(), format!("{BLOCKING}enforce = false\n")] {
+        let root = Root::new();
+        root.file("/etc/modprobe-guard/policy.toml", policy.as_bytes());
+        // The first may come before there is anybody who listens for it.
+        assert!(times_out(&root, "net-pf-9") > 40, "{policy}");
+    }
+}
+
+#[test]
+fn a_modprobe_that_this_machine_cannot_run_is_not_tried() {
+    let mut foreign = fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap();
+    foreign[18] ^= 0x55;
+    for bytes in [b"".as_slice(), &foreign] {
+        let root = Root::new();
+        root.program("/sbin/modprobe", bytes);
+        for name in ["/bin/kmod", "/usr/bin/kmod"] {
+            fs::create_dir_all(root.path(name).parent().unwrap()).unwrap();
+            fs::hard_link(root.path("/sbin/modprobe"), root.path(name)).unwrap();
+        }
+        assert_eq!(root.request(b"binfmt-0000"), 1);
+        let failures = root.records()[0]["failures"].to_string();
+        assert_eq!(failures.matches("no program of this machine").count(), 1, "{failures}");
+        root.program("/sbin/kmod", DELEGATE.as_bytes());
+        assert_eq!(root.request(b"a"), 7);
+    }
 }

@@ -2,28 +2,32 @@
 //!
 //! Everything needed is laid out before anything can fail, and leaving takes only async-signal-safe calls
 //! (signal-safety(7)). Blocked stays blocked; what was permitted is handed to modprobe; before the verdict the policy's
-//! `on_failure` counts.
+//! `on_failure` counts, with one exception.
+//!
+//! Time that runs out is no failure of the guard's alone: whoever keeps disk or memory busy can bring it about, and is to
+//! get past no rule by it. So before the verdict time that runs out blocks whatever a block that is carried out could
+//! still have stopped, `on_failure` or not. Where no such rule concerns the request, as with the shipped default, it
+//! passes. What the policy says is waited for longer, and if even that can't be had the answer is 1.
+
+mod clock;
+mod say;
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
 
-use crate::delegate::{ENVIRONMENT, VARIABLE};
+use crate::delegate::{ENVIRONMENT, VARIABLE, is_native};
 
-/// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
-const PATIENCE: i64 = 2_000_000;
-/// Time in which we could run and got no processor does not count, up to this: on a machine that busy nothing hangs.
-const MAX_STARVED: i64 = 8_000_000;
-/// So much of it was allowed for so far.
-static STARVED: AtomicI64 = AtomicI64::new(0);
+pub use clock::{policy_is_known, run_clock, stop_clock};
+
 /// More arguments than the kernel or libxtables ever send; with more, leaving means status 1.
 const MAX_ARGUMENTS: usize = 64;
-/// What is left of [`PATIENCE`] while the delegate runs.
-static LEFT_OVER: AtomicI64 = AtomicI64::new(PATIENCE);
 /// How far a request has come.
 static PHASE: AtomicU8 = AtomicU8::new(Phase::Undecided as u8);
 /// `on_failure = "allow"`.
 static FAILURE_ALLOWS: AtomicBool = AtomicBool::new(true);
+/// No block that is carried out could still come. Before the policy is known, nobody can say so.
+static TIME_ALLOWS: AtomicBool = AtomicBool::new(false);
 /// The delegate's status, once it ended.
 static STATUS: AtomicI32 = AtomicI32::new(1);
 /// The process that answers the request; children of ours only end.
@@ -77,6 +81,7 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     for signal in [libc::SIGALRM, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
         catch(signal);
     }
+    take_default_signals();
     // Whoever reads our standard error may be gone; the delegate gets the default again.
     // SAFETY: no handler is involved.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -92,6 +97,11 @@ pub fn set_failure_allows(allows: bool) {
     FAILURE_ALLOWS.store(allows, SeqCst);
 }
 
+/// Whether a request may pass if time runs out before the verdict.
+pub fn set_time_allows(allows: bool) {
+    TIME_ALLOWS.store(allows, SeqCst);
+}
+
 /// Says how far the request has come.
 pub fn set_phase(phase: Phase) {
     PHASE.store(phase as u8, SeqCst);
@@ -103,35 +113,11 @@ pub fn set_status(status: i32) {
     set_phase(Phase::Delegated);
 }
 
-/// From here the time is ours, until [`stop_clock`] or [`PATIENCE`] is over.
-pub fn run_clock() {
-    set_timer(LEFT_OVER.load(SeqCst));
-}
-
-/// From here the time is the delegate's.
-pub fn stop_clock() {
-    // A little is always left to write the record.
-    LEFT_OVER.store(set_timer(0).max(PATIENCE / 8), SeqCst);
-}
-
-/// Sets the timer that ends our patience, in microseconds, 0 for never; what was left of the old one.
-fn set_timer(microseconds: i64) -> i64 {
-    let value = |tv_sec, tv_usec| libc::timeval { tv_sec, tv_usec };
-    let mut timer = libc::itimerval {
-        it_interval: value(0, 0),
-        it_value: value(microseconds / 1_000_000, microseconds % 1_000_000),
-    };
-    let new = timer;
-    // SAFETY: two valid timers.
-    unsafe { libc::setitimer(libc::ITIMER_REAL, &new, &mut timer) };
-    timer.it_value.tv_sec * 1_000_000 + timer.it_value.tv_usec
-}
-
 fn promise() -> &'static str {
     match PHASE.load(SeqCst) {
         phase if phase == Phase::Blocked as u8 => "the request stays blocked",
         phase if phase == Phase::Delegated as u8 => "the load stands",
-        phase if phase == Phase::Undecided as u8 && !FAILURE_ALLOWS.load(SeqCst) => "on_failure blocks the request",
+        phase if phase == Phase::Undecided as u8 && !FAILURE_ALLOWS.load(SeqCst) => "the request is blocked",
         _ => "the request is handed to modprobe",
     }
 }
@@ -170,7 +156,8 @@ fn become_modprobe() {
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
     }
     for candidate in KNOWN_PATHS {
-        if identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode)) {
+        let is_other = identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode));
+        if is_other && is_native(candidate) {
             // SAFETY: ARGUMENTS is an array of C strings that ends with a null (AtomicPtr has the layout of a pointer),
             // and so is the environment. Returns only if it failed.
             unsafe { libc::execve(candidate.as_ptr(), ARGUMENTS.as_ptr().cast(), environment.as_ptr()) };
@@ -183,95 +170,20 @@ const KNOWN_PATHS: [&CStr; 6] =
     [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
 
 extern "C" fn on_signal(signal: c_int) {
-    if signal == libc::SIGALRM {
-        let before = STARVED.load(SeqCst);
-        let more = starved().min(MAX_STARVED) - before;
-        if more >= PATIENCE / 8 {
-            STARVED.store(before + more, SeqCst);
-            set_timer(more);
-            return;
-        }
+    if signal == libc::SIGALRM && clock::goes_on() {
+        return;
+    }
+    if signal == libc::SIGALRM && !TIME_ALLOWS.load(SeqCst) {
+        // As if `on_failure` were "block": what is permitted already still is.
+        set_failure_allows(false);
     }
     if own_pid() == ANSWERING.load(SeqCst) {
-        say(match signal {
+        say::now(match signal {
             libc::SIGALRM => b"own work took over 2 s; answered without its end",
             _ => b"crashed; answered as on_failure says",
         });
     }
     leave()
-}
-
-/// How long this process has waited for a processor in all, microseconds: the second number of
-/// `/proc/self/schedstat`, nanoseconds (Documentation/scheduler/sched-stats.rst).
-fn starved() -> i64 {
-    let mut text = [0_u8; 64];
-    // SAFETY: open, read and close with a valid path and a buffer of that length.
-    unsafe {
-        let file = libc::open(c"/proc/self/schedstat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if file < 0 {
-            return 0;
-        }
-        libc::read(file, text.as_mut_ptr().cast(), text.len());
-        libc::close(file);
-    }
-    second_number(&text) / 1000
-}
-
-fn second_number(text: &[u8]) -> i64 {
-    let digits = text.iter().skip_while(|&&byte| byte != b' ').skip(1).take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
-}
-
-/// One line to the kernel log (authpriv, err), if it can be had at once: what happened, and what was asked for.
-fn say(what: &[u8]) {
-    let mut line = Line { bytes: [0; 512], length: 0 };
-    line.extend(b"<83>modprobe-guard: ");
-    line.extend(what);
-    line.extend(b" request=");
-    // Of all shapes of a request the name is the last argument; of a longer line it is at least a hint.
-    if let Some(last) = ARGUMENTS.iter().map(|slot| slot.load(SeqCst)).take_while(|argument| !argument.is_null()).last()
-    {
-        // SAFETY: a C string of our own argument vector.
-        unsafe { CStr::from_ptr(last) }.to_bytes().iter().for_each(|&byte| line.escape(byte));
-    }
-    line.extend(b"\n");
-    // SAFETY: open, write and close with a valid path and buffer.
-    unsafe {
-        let log =
-            libc::open(c"/dev/kmsg".as_ptr(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
-        if log >= 0 {
-            libc::write(log, line.bytes.as_ptr().cast(), line.length);
-            libc::close(log);
-        }
-    }
-}
-
-/// A line put together where nothing may be allocated; what does not fit is left out.
-struct Line {
-    bytes: [u8; 512],
-    length: usize,
-}
-
-impl Line {
-    fn extend(&mut self, more: &[u8]) {
-        for &byte in more {
-            if let Some(place) = self.bytes.get_mut(self.length) {
-                *place = byte;
-                self.length += 1;
-            }
-        }
-    }
-
-    /// The form of [`crate::text::Text`], all that is not ASCII by its bytes, and a blank as well.
-    fn escape(&mut self, byte: u8) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let digit = |value: u8| DIGITS.get(usize::from(value)).copied().unwrap_or(b'?');
-        match byte {
-            b'\\' => self.extend(b"\\\\"),
-            b'!'..=b'~' => self.extend(&[byte]),
-            _ => self.extend(&[b'\\', b'x', digit(byte >> 4), digit(byte & 15)]),
-        }
-    }
 }
 
 /// So that a stack that overflowed can be left as well.
@@ -283,6 +195,16 @@ fn use_alternate_stack() {
     };
     // SAFETY: the stack is a static of ours that nothing else uses.
     unsafe { libc::sigaltstack(&stack, ptr::null_mut()) };
+}
+
+/// What we and the delegate need of signals, whatever our caller ignored: exec(2) passes that on to us.
+fn take_default_signals() {
+    // SAFETY: no handler is involved.
+    unsafe {
+        // Ignored, the delegate would be gone before its status could be read (wait(2)). The delegate gets the default
+        // as well, not what our caller had: modprobe's system(3) needs it for `install` lines just as we do.
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
 }
 
 fn catch(signal: c_int) {
@@ -329,31 +251,6 @@ fn is_ourselves(device: u64, inode: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_one_word_and_no_line_is_too_long() {
-        let mut line = Line { bytes: [0; 512], length: 0 };
-        b"a b\\\n\xff".iter().for_each(|&byte| line.escape(byte));
-        assert_eq!(&line.bytes[..line.length], br"a\x20b\\\x0a\xff");
-        (0..2000).for_each(|_| line.escape(b'x'));
-        assert_eq!(line.length, 512);
-    }
-
-    #[test]
-    fn the_time_without_a_processor_is_the_second_number() {
-        for (text, expected) in [
-            (&b"12345 678900 17\n\0\0"[..], 678_900),
-            (b"1 2", 2),
-            (b"1", 0),
-            (b"", 0),
-            (b"1  2", 0),
-            (b"1 99999999999999999999 2", i64::MAX),
-        ] {
-            assert_eq!(second_number(text), expected);
-        }
-        // Whoever runs this test waited at some time, and not for years.
-        assert!((0..1_000_000_000_000).contains(&starved()));
-    }
 
     #[test]
     fn both_lists_of_modprobes_are_one() {
