@@ -14,7 +14,7 @@ use crate::conntrack::{self, Wanted};
 use crate::delegate::Plan;
 use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
 use crate::model::{Action, Caller, Change, Closure, Module, ModuleState, NeededAs, Request, Requester, Value};
-use crate::policy::{self, Rule, Trust};
+use crate::policy::{self, Policy, Rule, Trust};
 use crate::requester::{self, recorder};
 use crate::text::Text;
 
@@ -123,15 +123,19 @@ pub fn killed_by_lkrg(host: &Host) -> Option<String> {
     Some(format!("{ENFORCE}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0"))
 }
 
+/// Whether a load of connection tracking on behalf of anybody is one to size.
+pub fn sizes_tables(policy: &Policy) -> bool {
+    let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
+    let module = Module { name: request.name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
+    let closure = Closure { modules: vec![module], ..Closure::default() };
+    policy::decide(policy, &request, &closure, &Requester::unknown()).carried_out == Action::AllowSysctl
+}
+
 /// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will
 /// touch it any more. Says what was changed.
 fn raise(host: &Host) -> Vec<String> {
     let policy = host.policy_in_force().policy;
-    let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
-    let module = Module { name: request.name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
-    let closure = Closure { modules: vec![module], ..Closure::default() };
-    let verdict = policy::decide(&policy, &request, &closure, &Requester::unknown());
-    if verdict.carried_out != Action::AllowSysctl {
+    if !sizes_tables(&policy) {
         return Vec::new();
     }
     let (config, _) = host.modprobe_config(&host.kernel().unwrap_or_default());

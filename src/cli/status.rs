@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::{Common, enable, exit};
+use crate::conntrack::{self, MAX_NAME, Wanted};
 use crate::host::{HELPER, Host};
+use crate::model::{Setting, Value};
+use crate::policy::Policy;
 use crate::requester::recorder;
 
 /// What is said, in JSON and in words.
@@ -25,6 +28,8 @@ struct Status {
     recorder: Recorder,
     /// The connection tracking table, if there is one.
     conntrack: Option<Table>,
+    /// What a load would set its max to, where the policy sizes tables.
+    size: Option<Setting>,
 }
 
 /// The recorder.
@@ -97,7 +102,17 @@ fn look(host: &Host) -> Status {
         ways: ways(armed),
         recorder: recorder(host),
         conntrack,
+        size: size(host, &in_force.policy),
     }
+}
+
+/// What a load of connection tracking would set its max to.
+fn size(host: &Host, policy: &Policy) -> Option<Setting> {
+    enable::sizes_tables(policy).then(|| {
+        let kernel = host.kernel().unwrap_or_default();
+        let (config, _) = host.modprobe_config(&kernel);
+        conntrack::goals(host, &Wanted::new(policy, &config), &kernel).max.setting(MAX_NAME)
+    })
 }
 
 fn recorder(host: &Host) -> Recorder {
@@ -145,6 +160,20 @@ fn print(status: &Status) {
             let buckets = buckets.map_or_else(String::new, |buckets| format!(", {buckets} buckets"));
             say!("  table    {count} of {max} connections, {percent} % full{buckets}");
         }
+    }
+    if let Some(Setting { value, source, formula, .. }) = &status.size {
+        let formula = formula.as_ref().map_or_else(String::new, |formula| format!(": {formula}"));
+        say!("  size     {value} ({source}{formula})");
+        let set = status.conntrack.as_ref().map(|table| table.max);
+        match (set, value) {
+            (Some(0), _) => say!("           no limit is set, and that stays"),
+            (Some(set), Value::Number(size)) if set > *size => say!("           {set} is set, which is more and stays"),
+            (Some(set), Value::Number(size)) if set < *size => {
+                say!("           {set} is set, which is less; guard enable raises it");
+            }
+            _ => {}
+        }
+        say!("           one table for all network namespaces; each counts for itself against it");
     }
     for problem in &status.problems {
         say!("  problem  {problem}");

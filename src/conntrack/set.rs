@@ -140,12 +140,9 @@ pub fn plan(host: &Host, wanted: &Wanted, closure: &Closure, kernel: &str) -> Ve
     settings
 }
 
-/// What the table should be, as a kernel of this release would load it, or as it is now if it is there.
+/// What a load of connection tracking would make of its table on a kernel of this release.
 pub fn goals(host: &Host, wanted: &Wanted, kernel: &str) -> Goals {
-    let _visit = visit(host, 1);
-    let now = entries(host, &format!("{PROC_SYS}/{MAX}")).ok().zip(entries(host, HASHSIZE).ok());
-    let now = now.map(|(max, buckets)| Table { max, buckets });
-    wanted.table(&SysctlD::read(host), &host.machine(), now.or_else(|| by_default(host, wanted, kernel)))
+    wanted.table(&SysctlD::read(host), &host.machine(), by_default(host, wanted, kernel))
 }
 
 /// The table as a load would leave it.
