@@ -51,10 +51,19 @@ pub fn expand(host: &Host, pattern: &str, most: usize) -> Vec<String> {
 
 /// Whether the sysctl is there, readable or not.
 pub fn exists(host: &Host, key: &str) -> bool {
-    host.exists(format!("{PROC_SYS}/{key}"))
+    !is_of_another_file_system(key) && host.exists(format!("{PROC_SYS}/{key}"))
+}
+
+/// Below this directory another file system is mounted, by an automount of systemd's: who enters waits for PID 1, which
+/// may be waiting for us.
+fn is_of_another_file_system(key: &str) -> bool {
+    key == "fs/binfmt_misc" || key.starts_with("fs/binfmt_misc/")
 }
 
 fn children(host: &Host, directory: &str, pattern: &str) -> Vec<String> {
+    if is_of_another_file_system(directory) {
+        return Vec::new();
+    }
     let names = host.list(format!("{PROC_SYS}/{directory}")).unwrap_or_default();
     let names = names.iter().filter_map(|name| name.to_str()).filter(|name| name_matches(pattern, name));
     names.map(|name| join(directory, name)).collect()
@@ -167,5 +176,19 @@ mod tests {
         assert_eq!(expand(&host, "net/*/*", 2).len(), 2);
         assert_eq!(expand(&host, "no/*/one", 10), [""; 0]);
         assert!(exists(&host, "net/a/one") && !exists(&host, "net/a/four"));
+    }
+
+    #[test]
+    fn nobody_enters_an_automount() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path()).unwrap();
+        for key in ["fs/binfmt_misc/status", "fs/binfmt_miscellany/status", "fs/file-max"] {
+            let path = root.path().join("proc/sys").join(key);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        assert!(!exists(&host, "fs/binfmt_misc/status") && exists(&host, "fs/file-max"));
+        assert_eq!(expand(&host, "fs/*/status", 9), ["fs/binfmt_miscellany/status"]);
+        assert!(expand(&host, "fs/binfmt_misc/*", 9).is_empty() && expand(&host, "fs/binfmt_misc", 9).is_empty());
     }
 }
