@@ -19,7 +19,7 @@ helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
-units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer'
+units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
 changed_units=
 
 die() {
@@ -203,7 +203,7 @@ arm() {
     /usr/sbin/guard enable || die "guard enable: failed; the files are installed. When that is mended: guard enable"
     if has_systemd; then
         [ -z "$changed_units" ] || systemctl daemon-reload
-        systemctl enable --now --quiet modprobe-guard.service modprobe-guard-flush.timer
+        systemctl enable --now --quiet modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service
     else
         echo "systemd is not running: have 'guard enable' run at boot, and 'guard log --flush' every minute"
     fi
