@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::audit;
 use crate::conntrack::{self, Wanted};
-use crate::delegate::{Marker, Plan, Ran};
+use crate::delegate::{self, Marker, Plan, Ran};
 use crate::host::Host;
-use crate::invocation::{self, Invocation, Load};
+use crate::invocation::{self, Invocation, Load, ParentKind};
 use crate::judge::{self, Judge, Judgement, Outlook, outlook};
 use crate::model::{Action, Change, ModuleState, Outcome, Record, Request, Requester, Setting};
 use crate::policy::Policy;
@@ -47,6 +47,13 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     }
     let host = Host::this();
     let parent = Parent::of_ours(&host);
+    if parent.kind != ParentKind::KernelThread
+        && let Some(failure) = delegate::loops(&host, marker)
+    {
+        audit::complain(&failure);
+        return 1;
+    }
+    let told = marker;
     let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
     let in_force = host.policy_in_force();
     let policy = &in_force.policy;
@@ -78,7 +85,7 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
         Ran { status: 1, failures: Vec::new() }
     } else {
         lifeboat::set_phase(Phase::Permitted);
-        carry_out(&host, &judge, argv, &mut cases, &requester)
+        carry_out(&host, &judge, argv, told, &mut cases, &requester)
     };
     for case in cases.iter().filter(|case| case.is_blocked() && !load.quiet) {
         descriptors::say(&case.refusal());
@@ -191,7 +198,14 @@ impl Case {
 
 /// Runs the delegate for all that was permitted, and where a rule says so, sets what belongs to it before we exit:
 /// until then the requester waits and the table is empty.
-fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &mut [Case], requester: &Requester) -> Ran {
+fn carry_out(
+    host: &Host,
+    judge: &Judge,
+    argv: &[&[u8]],
+    told: Option<&[u8]>,
+    cases: &mut [Case],
+    requester: &Requester,
+) -> Ran {
     let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
     let permitted = argv.iter().enumerate().filter(|(at, _)| !blocked.contains(at)).map(|(_, argument)| *argument);
     let permitted: Vec<&[u8]> = permitted.collect();
@@ -205,7 +219,7 @@ fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &mut [Case], req
     }
 
     lifeboat::stop_clock();
-    let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).run(host);
+    let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).below(told).run(host);
     lifeboat::run_clock();
     if !blocked.is_empty() {
         ran.status = ran.status.max(1);

@@ -93,6 +93,20 @@ impl Root {
         child
     }
 
+    /// Gives the root its `/proc` for as long as what is returned lives.
+    fn with_proc(&self) -> impl Drop {
+        struct Mounted(PathBuf);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+        let path = self.path("/proc");
+        fs::create_dir_all(&path).unwrap();
+        nix::mount::mount(Some("/proc"), &path, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
+        Mounted(path)
+    }
+
     fn delegated(&self) -> String {
         fs::read_to_string(self.path("/delegated")).unwrap_or_default()
     }
@@ -311,5 +325,31 @@ fn a_modprobe_that_this_machine_cannot_run_is_not_tried() {
         assert_eq!(failures.matches("no program of this machine").count(), 1, "{failures}");
         root.program("/sbin/kmod", DELEGATE.as_bytes());
         assert_eq!(root.request(b"a"), 7);
+    }
+}
+
+#[test]
+fn a_wrapper_that_hides_the_loop_ends_it_all_the_same() {
+    for (wrapper, has_proc) in [
+        ("exec env -i /usr/sbin/modprobe-guard \"$@\"", true),
+        ("sh -c 'sh -c \"/usr/sbin/modprobe-guard $*; exit 1\"; exit 1' sh \"$@\"; exit 1", true),
+        ("/usr/sbin/modprobe-guard \"$@\"; exit 1", false),
+    ] {
+        let root = Root::new();
+        symlink("sh", root.path("/bin/env")).unwrap();
+        let wrapper = format!("#!/bin/sh\necho x >> /delegated\n{wrapper}\n");
+        // More would be a loop that this machine may not survive.
+        let limit = "[ $(wc -c < /delegated 2>/dev/null || echo 0) -gt 80 ] && exit 9\necho x";
+        symlink("sh", root.path("/bin/wc")).unwrap();
+        root.program("/opt/wrapper", wrapper.replacen("echo x", limit, 1).as_bytes());
+        for path in ["/sbin/modprobe", "/bin/kmod"] {
+            root.program(path, b"#!/bin/sh\nexit 1\n");
+        }
+        root.file("/etc/modprobe-guard/policy.toml", b"version = 1\n[defaults]\ndelegate = \"/opt/wrapper\"\n");
+        let proc = has_proc.then(|| root.with_proc());
+        assert_eq!(root.run(HELPER, &[b"-q", b"--", b"a"], || Ok(())).status.code(), Some(1), "{wrapper}");
+        let count = root.delegated().lines().count();
+        assert!((1..=12).contains(&count), "{count}: {wrapper}");
+        drop(proc);
     }
 }
