@@ -59,6 +59,7 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let policy = &in_force.policy;
     let is_off = judge::is_off(&host);
     lifeboat::set_failure_allows(is_off || policy.defaults.on_failure != Action::Block);
+    lifeboat::set_delegate(&policy.defaults.delegate);
     let load = match invocation::parse(argv, parent.kind) {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
@@ -84,16 +85,19 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
         lifeboat::set_phase(Phase::Blocked);
         Ran { status: 1, failures: Vec::new() }
     } else {
+        let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
+        lifeboat::drop_arguments(&blocked);
         lifeboat::set_phase(Phase::Permitted);
         carry_out(&host, &judge, argv, told, &mut cases, &requester)
     };
-    for case in cases.iter().filter(|case| case.is_blocked() && !load.quiet) {
-        descriptors::say(&case.refusal());
-    }
+    let refused = cases.iter().filter(|case| case.is_blocked() && !load.quiet);
+    let refusals: Vec<String> = refused.map(Case::refusal).collect();
     for case in cases {
         let failures = in_force.failures.iter().chain(&done.failures).cloned().collect();
         audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, done.status, started));
     }
+    // After the records: whoever reads our standard error may hold us up or end us.
+    refusals.iter().for_each(|refusal| descriptors::say(refusal));
     audit::flush_if_due(&host);
     done.status
 }
@@ -113,8 +117,8 @@ fn pass_on(host: &Host, policy: &Policy, argv: &[&[u8]], marker: Option<Marker>)
     lifeboat::set_phase(Phase::Permitted);
     lifeboat::stop_clock();
     let ran = Plan::new(&policy.defaults.delegate, argv, marker).run(host);
-    lifeboat::run_clock();
     lifeboat::set_status(ran.status);
+    lifeboat::run_clock();
     for failure in &ran.failures {
         audit::complain(failure);
     }
@@ -220,11 +224,12 @@ fn carry_out(
 
     lifeboat::stop_clock();
     let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).below(told).run(host);
-    lifeboat::run_clock();
     if !blocked.is_empty() {
         ran.status = ran.status.max(1);
     }
+    // Before the clock rings again: a second run is what leaving would mean until then.
     lifeboat::set_status(ran.status);
+    lifeboat::run_clock();
 
     for (case, before) in to_set {
         case.changes = conntrack::after(host, &wanted, &before, requester.task.pid);
