@@ -435,3 +435,15 @@ fn leaving_knows_the_policys_own_modprobe() {
     assert!(times_out(&root, "a") > 40);
     assert_eq!(root.delegated().lines().next(), Some("/opt/modprobe -q -- a"));
 }
+
+#[test]
+fn a_hook_below_a_modprobe_that_was_left_to_is_judged_like_any_other() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    for (name, status) in [("c", 7), ("b", 1)] {
+        let line = format!("MODPROBE_GUARD=failed /usr/sbin/modprobe-guard --hook {name} -q");
+        let output = root.run("/bin/sh", &[b"-c", line.as_bytes()], || Ok(()));
+        assert_eq!(output.status.code(), Some(status), "{name}");
+    }
+    assert_eq!(root.delegated(), "/sbin/modprobe --ignore-install c -q\n");
+}
