@@ -31,7 +31,7 @@ impl Marker {
         (ancestors.contains(&marker.pid) && is_ours(marker.pid)).then_some(marker)
     }
 
-    fn parse(value: &[u8]) -> Option<Marker> {
+    pub(super) fn parse(value: &[u8]) -> Option<Marker> {
         let mut fields = std::str::from_utf8(value).ok()?.split(':');
         let marker = Marker {
             pid: fields.next()?.parse().ok().filter(|&pid| pid > 1)?,

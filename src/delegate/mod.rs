@@ -1,5 +1,6 @@
 //! The delegate: the real modprobe, run with the arguments that came to us, and never ourselves.
 
+mod chain;
 mod marker;
 mod native;
 
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 
 use crate::host::Host;
 
+pub use chain::loops;
 pub use marker::{Marker, VARIABLE};
 pub use native::is_native;
 
@@ -35,6 +37,8 @@ pub struct Plan {
     pub arguments: Vec<CString>,
     /// How we came to be called by ourselves, if we were.
     pub marker: Option<Marker>,
+    /// So many of ours are said to stand above us by a marker that can't be believed; it is only handed on.
+    pub rumoured: u32,
 }
 
 /// What came of it.
@@ -61,7 +65,14 @@ impl Plan {
         let hook = is_hook.then_some(c"--ignore-install".into());
         let rest = argv.iter().skip(if is_hook { 2 } else { 1 }).filter_map(|argument| CString::new(*argument).ok());
         let arguments = std::iter::once(c"modprobe".into()).chain(hook).chain(rest).collect();
-        Plan { candidates, arguments, marker }
+        Plan { candidates, arguments, marker, rumoured: 0 }
+    }
+
+    /// The same, where a marker stands in the environment that nothing bears out. Its depth goes on to those below, so
+    /// that a loop ends where there is no `/proc` to show it ([`loops`]).
+    pub fn below(self, marker: Option<&[u8]>) -> Plan {
+        let rumoured = marker.and_then(Marker::parse).map_or(0, |marker| marker.depth.min(marker::MAX_DEPTH - 1) + 1);
+        Plan { rumoured, ..self }
     }
 
     /// Whether a delegate could be run, and if not the policy's own, why.
@@ -88,7 +99,7 @@ impl Plan {
                 let _ = kill(Pid::from_raw(marker.pid), Signal::SIGUSR1);
                 (marker.depth.saturating_add(1), self.after(marker))
             }
-            None => (0, 0),
+            None => (self.rumoured, 0),
         };
         if depth > marker::MAX_DEPTH {
             failures.push(format!("modprobe-guard: calls itself {depth} deep; mend `delegate` in the policy"));

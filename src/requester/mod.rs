@@ -55,8 +55,10 @@ impl Parent {
         let kind = match &theirs {
             Some(stat) if stat.is_kernel_thread => ParentKind::KernelThread,
             Some(_) => ParentKind::Program,
-            // The kernel's helpers live in the first process namespace: a parent outside of ours is a program.
-            None if ours.is_some() => ParentKind::Program,
+            // The kernel's helpers live in the first process namespace, and its threads do not end before their helper:
+            // a parent outside of ours, or one that is gone, is a program. One that is merely hidden from us (hidepid,
+            // SELinux) may be either.
+            None if ours.is_some() && (pid == 0 || nix::unistd::getppid().as_raw() != pid) => ParentKind::Program,
             None => ParentKind::Unknown,
         };
         let grandparent = theirs.map_or(0, |stat| stat.parent);

@@ -1,7 +1,6 @@
 //! Standard descriptors. The kernel starts helpers without any: what is opened first would become our standard output,
 //! or the delegate's.
 
-use std::io::Write;
 use std::os::fd::AsFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
@@ -20,12 +19,16 @@ pub fn occupy() {
     }
 }
 
-/// Writes one line to standard error if it takes it at once: a pipe that nobody reads must not hold up a request.
+/// Writes one line to standard error if it takes it at once: a pipe that nobody reads must not hold up a request. A pipe
+/// that is ready takes PIPE_BUF bytes without waiting (poll(2), pipe(7)); the rest of a longer line is left out.
 pub fn say(line: &str) {
+    let mut line = line.as_bytes().to_vec();
+    line.truncate(libc::PIPE_BUF - 1);
+    line.push(b'\n');
     let stderr = std::io::stderr();
     let mut wanted = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    if matches!(poll(&mut wanted, PollTimeout::from(100u8)), Ok(ready) if ready > 0) && is_open() {
-        let _ = stderr.lock().write_all(format!("{line}\n").as_bytes());
+    if matches!(poll(&mut wanted, PollTimeout::ZERO), Ok(ready) if ready > 0) && is_open() {
+        let _ = nix::unistd::write(stderr.as_fd(), &line);
     }
 }
 

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::audit;
 use crate::conntrack::{self, Wanted};
-use crate::delegate::{Marker, Plan, Ran};
+use crate::delegate::{self, Marker, Plan, Ran};
 use crate::host::Host;
-use crate::invocation::{self, Invocation, Load};
+use crate::invocation::{self, Invocation, Load, ParentKind};
 use crate::judge::{self, Judge, Judgement, Outlook, outlook};
 use crate::model::{Action, Change, ModuleState, Outcome, Record, Request, Requester, Setting};
 use crate::policy::Policy;
@@ -41,17 +41,28 @@ pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
 
 fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let started = Instant::now();
-    if marker == Some(lifeboat::LEFT) {
+    // An `install` line below the modprobe that a failure left to is in nobody's place: it is judged like any other, and
+    // should that fail as well, leaving takes `--ignore-install` and comes back no more.
+    let is_hook = argv.get(1).is_some_and(|argument| argument == b"--hook");
+    if marker == Some(lifeboat::LEFT) && !is_hook {
         audit::complain("failed, and was run again in modprobe's place; set `delegate` in the policy to the real one");
         return 1;
     }
     let host = Host::this();
     let parent = Parent::of_ours(&host);
+    if parent.kind != ParentKind::KernelThread
+        && let Some(failure) = delegate::loops(&host, marker)
+    {
+        audit::complain(&failure);
+        return 1;
+    }
+    let told = marker;
     let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
     let in_force = host.policy_in_force();
     let policy = &in_force.policy;
     let is_off = judge::is_off(&host);
     lifeboat::set_failure_allows(is_off || policy.defaults.on_failure != Action::Block);
+    lifeboat::set_delegate(&policy.defaults.delegate);
     let load = match invocation::parse(argv, parent.kind) {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
@@ -77,16 +88,19 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
         lifeboat::set_phase(Phase::Blocked);
         Ran { status: 1, failures: Vec::new() }
     } else {
+        let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
+        lifeboat::drop_arguments(&blocked);
         lifeboat::set_phase(Phase::Permitted);
-        carry_out(&host, &judge, argv, &mut cases, &requester)
+        carry_out(&host, &judge, argv, told, &mut cases, &requester)
     };
-    for case in cases.iter().filter(|case| case.is_blocked() && !load.quiet) {
-        descriptors::say(&case.refusal());
-    }
+    let refused = cases.iter().filter(|case| case.is_blocked() && !load.quiet);
+    let refusals: Vec<String> = refused.map(Case::refusal).collect();
     for case in cases {
         let failures = in_force.failures.iter().chain(&done.failures).cloned().collect();
         audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, done.status, started));
     }
+    // After the records: whoever reads our standard error may hold us up or end us.
+    refusals.iter().for_each(|refusal| descriptors::say(refusal));
     audit::flush_if_due(&host);
     done.status
 }
@@ -106,8 +120,8 @@ fn pass_on(host: &Host, policy: &Policy, argv: &[&[u8]], marker: Option<Marker>)
     lifeboat::set_phase(Phase::Permitted);
     lifeboat::stop_clock();
     let ran = Plan::new(&policy.defaults.delegate, argv, marker).run(host);
-    lifeboat::run_clock();
     lifeboat::set_status(ran.status);
+    lifeboat::run_clock();
     for failure in &ran.failures {
         audit::complain(failure);
     }
@@ -191,7 +205,14 @@ impl Case {
 
 /// Runs the delegate for all that was permitted, and where a rule says so, sets what belongs to it before we exit:
 /// until then the requester waits and the table is empty.
-fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &mut [Case], requester: &Requester) -> Ran {
+fn carry_out(
+    host: &Host,
+    judge: &Judge,
+    argv: &[&[u8]],
+    told: Option<&[u8]>,
+    cases: &mut [Case],
+    requester: &Requester,
+) -> Ran {
     let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
     let permitted = argv.iter().enumerate().filter(|(at, _)| !blocked.contains(at)).map(|(_, argument)| *argument);
     let permitted: Vec<&[u8]> = permitted.collect();
@@ -205,12 +226,13 @@ fn carry_out(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &mut [Case], req
     }
 
     lifeboat::stop_clock();
-    let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).run(host);
-    lifeboat::run_clock();
+    let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).below(told).run(host);
     if !blocked.is_empty() {
         ran.status = ran.status.max(1);
     }
+    // Before the clock rings again: a second run is what leaving would mean until then.
     lifeboat::set_status(ran.status);
+    lifeboat::run_clock();
 
     for (case, before) in to_set {
         case.changes = conntrack::after(host, &wanted, before, requester.task.pid);

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::RwLock;
 use std::time::Duration;
 
 use crate::index::write_indexes;
@@ -15,6 +16,14 @@ const HELPER: &str = "/usr/sbin/modprobe-guard";
 const DELEGATE: &str = "#!/bin/sh\necho \"$0 $*\" >> /delegated\nexit 7\n";
 const BLOCKING: &str =
     "version = 1\n[[rule]]\nid = \"no-b\"\nmodules = [\"b\"]\naction = \"block\"\nreason = \"because\"\n";
+
+/// A program that is still open for writing, in a child of another test's, can't be run (ETXTBSY).
+static SPAWNING: RwLock<()> = RwLock::new(());
+
+fn spawn(command: &mut Command) -> Child {
+    let _nobody_writes = SPAWNING.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    command.spawn().unwrap()
+}
 
 /// A root directory with the helper, a shell, and a module `a` that needs `b`.
 struct Root(tempfile::TempDir);
@@ -50,6 +59,7 @@ impl Root {
     }
 
     fn program(&self, path: &str, bytes: &[u8]) {
+        let _alone = SPAWNING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.file(path, bytes);
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -67,7 +77,7 @@ impl Root {
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
         // SAFETY: what the tests hand in makes system calls only.
         unsafe { command.pre_exec(prepare) };
-        command.output().unwrap()
+        spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap()
     }
 
     /// As the kernel calls it: `-q -- NAME`.
@@ -84,13 +94,27 @@ impl Root {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: what the tests hand in makes system calls only.
         unsafe { command.pre_exec(prepare) };
-        let mut child = command.spawn().unwrap();
+        let mut child = spawn(&mut command);
         let ours = fs::metadata(self.path(HELPER)).unwrap().ino();
         let is_ours = |pid| fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ino() == ours);
         while !is_ours(child.id()) && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();
         }
         child
+    }
+
+    /// Gives the root its `/proc` for as long as what is returned lives.
+    fn with_proc(&self) -> impl Drop {
+        struct Mounted(PathBuf);
+        impl Drop for Mounted {
+            fn drop(&mut self) {
+                let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+        let path = self.path("/proc");
+        fs::create_dir_all(&path).unwrap();
+        nix::mount::mount(Some("/proc"), &path, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
+        Mounted(path)
     }
 
     fn delegated(&self) -> String {
@@ -312,4 +336,114 @@ fn a_modprobe_that_this_machine_cannot_run_is_not_tried() {
         root.program("/sbin/kmod", DELEGATE.as_bytes());
         assert_eq!(root.request(b"a"), 7);
     }
+}
+
+#[test]
+fn a_wrapper_that_hides_the_loop_ends_it_all_the_same() {
+    for (wrapper, has_proc) in [
+        ("exec env -i /usr/sbin/modprobe-guard \"$@\"", true),
+        ("sh -c 'sh -c \"/usr/sbin/modprobe-guard $*; exit 1\"; exit 1' sh \"$@\"; exit 1", true),
+        ("/usr/sbin/modprobe-guard \"$@\"; exit 1", false),
+    ] {
+        let root = Root::new();
+        symlink("sh", root.path("/bin/env")).unwrap();
+        let wrapper = format!("#!/bin/sh\necho x >> /delegated\n{wrapper}\n");
+        // More would be a loop that this machine may not survive.
+        let limit = "[ $(wc -c < /delegated 2>/dev/null || echo 0) -gt 80 ] && exit 9\necho x";
+        symlink("sh", root.path("/bin/wc")).unwrap();
+        root.program("/opt/wrapper", wrapper.replacen("echo x", limit, 1).as_bytes());
+        for path in ["/sbin/modprobe", "/bin/kmod"] {
+            root.program(path, b"#!/bin/sh\nexit 1\n");
+        }
+        root.file("/etc/modprobe-guard/policy.toml", b"version = 1\n[defaults]\ndelegate = \"/opt/wrapper\"\n");
+        let proc = has_proc.then(|| root.with_proc());
+        assert_eq!(root.run(HELPER, &[b"-q", b"--", b"a"], || Ok(())).status.code(), Some(1), "{wrapper}");
+        let count = root.delegated().lines().count();
+        assert!((1..=12).contains(&count), "{count}: {wrapper}");
+        drop(proc);
+    }
+}
+
+#[test]
+fn signals_of_the_callers_own_neither_stop_the_clock_nor_lose_the_answer() {
+    let root = Root::new();
+    root.program("/sbin/modprobe", b"#!/bin/sh\nread line < /go\nexit 7\n");
+    nix::unistd::mkfifo(&root.path("/go"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let mut child = root.start(&["-q", "--", "a"], || {
+        // SAFETY: in the child, just before exec.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+            let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setrlimit(libc::RLIMIT_FSIZE, &none);
+        }
+        Ok(())
+    });
+    // It waits for its delegate, who opened the pipe.
+    let go = fs::OpenOptions::new().write(true).open(root.path("/go")).unwrap();
+    let field = |pid: &str, name: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        u64::from_str_radix(&line, 16).unwrap()
+    };
+    let helper = child.id().to_string();
+    let delegate = fs::read_to_string(format!("/proc/{helper}/task/{helper}/children")).unwrap();
+    let delegate = delegate.split_whitespace().last().unwrap();
+    assert_eq!(field(&helper, "SigBlk:"), 0);
+    assert_eq!(field(delegate, "SigBlk:"), 0);
+    for signal in [libc::SIGALRM, libc::SIGCHLD, libc::SIGPIPE, libc::SIGXFSZ] {
+        assert_eq!(field(delegate, "SigIgn:") >> (signal - 1) & 1, 0, "{signal}");
+    }
+    drop(go);
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn leaving_takes_along_only_what_is_permitted() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    for round in 0..80 {
+        let mut child = root.start(&["-a", "a", "c"], || Ok(()));
+        std::thread::sleep(Duration::from_micros(150) * round);
+        if child.try_wait().unwrap().is_none() {
+            // SAFETY: a signal to a child that was not waited for yet.
+            unsafe { libc::kill(child.id().cast_signed(), libc::SIGALRM) };
+        }
+        child.wait().unwrap();
+    }
+    let delegated = root.delegated();
+    assert!(delegated.lines().all(|line| line == "/sbin/modprobe -a c"), "{delegated}");
+}
+
+#[test]
+fn the_record_is_there_before_anything_is_said() {
+    let root = Root::new();
+    let reason = "x".repeat(10_000);
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.replace("because", &reason).as_bytes());
+    let output = root.run(HELPER, &[b"a"], || Ok(()));
+    assert_eq!((output.status.code(), root.records().len()), (Some(1), 1));
+    assert_eq!((output.stderr.len(), output.stderr.last()), (4096, Some(&b'\n')));
+}
+
+#[test]
+fn leaving_knows_the_policys_own_modprobe() {
+    let root = Root::new();
+    fs::remove_file(root.path("/sbin/modprobe")).unwrap();
+    root.program("/opt/modprobe", DELEGATE.as_bytes());
+    root.file("/etc/modprobe-guard/policy.toml", b"version = 1\n[defaults]\ndelegate = \"/opt/modprobe\"\n");
+    assert!(times_out(&root, "a") > 40);
+    assert_eq!(root.delegated().lines().next(), Some("/opt/modprobe -q -- a"));
+}
+
+#[test]
+fn a_hook_below_a_modprobe_that_was_left_to_is_judged_like_any_other() {
+    let root = Root::new();
+    root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
+    for (name, status) in [("c", 7), ("b", 1)] {
+        let line = format!("MODPROBE_GUARD=failed /usr/sbin/modprobe-guard --hook {name} -q");
+        let output = root.run("/bin/sh", &[b"-c", line.as_bytes()], || Ok(()));
+        assert_eq!(output.status.code(), Some(status), "{name}");
+    }
+    assert_eq!(root.delegated(), "/sbin/modprobe --ignore-install c -q\n");
 }

@@ -35,6 +35,8 @@ static ANSWERING: AtomicI32 = AtomicI32::new(0);
 /// Device and inode of this program, so as not to run it in modprobe's place.
 static OURSELVES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 static ARGUMENTS: [AtomicPtr<c_char>; MAX_ARGUMENTS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_ARGUMENTS];
+/// `delegate` of the policy, which may be all that is right here; empty before it is known.
+static DELEGATE: [AtomicU8; 512] = [const { AtomicU8::new(0) }; 512];
 static ALTERNATE_STACK: [AtomicU8; 65536] = [const { AtomicU8::new(0) }; 65536];
 
 /// The value of [`VARIABLE`] in what leaving starts: whoever finds it in its environment is in modprobe's place by
@@ -86,10 +88,23 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     // SAFETY: no handler is involved.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     std::panic::set_hook(Box::new(|panic| {
-        crate::audit::complain(&format!("panic: {panic}; {}", promise()));
+        // A child that fails answers nobody.
+        if own_pid() == ANSWERING.load(SeqCst) {
+            crate::audit::complain(&format!("panic: {panic}; {}", promise()));
+        }
         leave()
     }));
     run_clock();
+}
+
+/// The policy's own modprobe comes first. A path too long for the buffer is passed over, as a broken one would be.
+pub fn set_delegate(path: &str) {
+    if path.len() < DELEGATE.len() {
+        // The first byte last: until then the path is an empty one, never half of one.
+        for (slot, byte) in DELEGATE.iter().zip(path.bytes()).rev() {
+            slot.store(byte, SeqCst);
+        }
+    }
 }
 
 /// What the policy says is to happen if we fail before the verdict.
@@ -100,6 +115,16 @@ pub fn set_failure_allows(allows: bool) {
 /// Whether a request may pass if time runs out before the verdict.
 pub fn set_time_allows(allows: bool) {
     TIME_ALLOWS.store(allows, SeqCst);
+}
+
+/// Takes the arguments at these places, ascending, out of what leaving would run: they are blocked.
+pub fn drop_arguments(places: &[usize]) {
+    let kept = ARGUMENTS.iter().enumerate().filter(|(at, _)| !places.contains(at)).map(|(_, slot)| slot);
+    let mut kept = kept.map(|slot| slot.load(SeqCst));
+    for slot in &ARGUMENTS {
+        // Each slot is read before it is written: what is kept only moves down.
+        slot.store(kept.next().unwrap_or(ptr::null_mut()), SeqCst);
+    }
 }
 
 /// Says how far the request has come.
@@ -154,8 +179,11 @@ fn become_modprobe() {
         libc::sigfillset(&mut all);
         libc::sigprocmask(libc::SIG_UNBLOCK, &all, ptr::null_mut());
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
     }
-    for candidate in KNOWN_PATHS {
+    // SAFETY: a static that ends with a NUL (AtomicU8 has the layout of a byte), and that nothing changes any more.
+    let delegate = unsafe { CStr::from_ptr(DELEGATE.as_ptr().cast()) };
+    for candidate in [delegate].into_iter().chain(KNOWN_PATHS) {
         let is_other = identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode));
         if is_other && is_native(candidate) {
             // SAFETY: ARGUMENTS is an array of C strings that ends with a null (AtomicPtr has the layout of a pointer),
@@ -170,8 +198,13 @@ const KNOWN_PATHS: [&CStr; 6] =
     [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
 
 extern "C" fn on_signal(signal: c_int) {
-    if signal == libc::SIGALRM && clock::goes_on() {
-        return;
+    if signal == libc::SIGALRM {
+        // What was interrupted may be about to look at errno.
+        let errno = nix::errno::Errno::last();
+        if clock::goes_on() {
+            errno.set();
+            return;
+        }
     }
     if signal == libc::SIGALRM && !TIME_ALLOWS.load(SeqCst) {
         // As if `on_failure` were "block": what is permitted already still is.
@@ -199,11 +232,17 @@ fn use_alternate_stack() {
 
 /// What we and the delegate need of signals, whatever our caller ignored: exec(2) passes that on to us.
 fn take_default_signals() {
-    // SAFETY: no handler is involved.
+    // SAFETY: plain system calls on our own signal state; no handler is involved.
     unsafe {
         // Ignored, the delegate would be gone before its status could be read (wait(2)). The delegate gets the default
         // as well, not what our caller had: modprobe's system(3) needs it for `install` lines just as we do.
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        // A limit on the size of files (setrlimit(2)) is to lose a record, not the answer.
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        // Blocked signals stay so over exec(2): the clock must ring.
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
     }
 }
 
