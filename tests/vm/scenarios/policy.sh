@@ -52,8 +52,8 @@ check typo_keeps sh -c '! iptables-legacy -t nat -L 2>/dev/null && ! grep -q ^nf
 check typo_status contains "$(guard status)" '/etc/modprobe-guard/policy.toml:2:'
 rule nf_conntrack
 check stderr_names_rule contains "$(modprobe-guard iptable_nat 2>&1)" 'blocked by rule "r" (/etc/modprobe-guard/policy.toml:2)'
-printf 'version = 1\n[[rule]]\nid = "r"\nmodules = ["a"]\naction = "block"\nrequester = { uid = [0] }\n' >/etc/modprobe-guard/policy.toml
-check unknown_requester_key contains "$(guard check 2>&1)" 'unknown key `requester`'
+printf 'version = 1\n[[rule]]\nid = "r"\nmodules = ["a"]\naction = "block"\nrequester = { comm = "iptables" }\n' >/etc/modprobe-guard/policy.toml
+check unknown_requester_key contains "$(guard check 2>&1)" 'unknown key `comm`'
 rm /etc/modprobe-guard/policy.toml
 mkdir /etc/modprobe-guard/policy.toml
 check directory_policy not guard apply

@@ -122,7 +122,21 @@ fn ask_as(uid: u32, count: u32) {
 }
 
 fn killed(count: u32) {
-    let pid = child(|| (0..100).for_each(|round| ask_as(3000 + count, round)));
+    let mut gate = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { pipe(gate.as_mut_ptr()) }, 0);
+    let [wait, go] = gate;
+    let pid = child(|| {
+        // SAFETY: a descriptor of ours: its end tells that we begin.
+        unsafe { close(go) };
+        (0..100).for_each(|round| ask_as(3000 + count, round));
+    });
+    // SAFETY: as above.
+    unsafe {
+        close(go);
+        read(wait, [0].as_mut_ptr(), 1);
+        close(wait);
+    }
     // At ever other moments of its request.
     let until = Instant::now() + Duration::from_micros(u64::from(count) * 1700 % 40_000);
     while Instant::now() < until {
