@@ -44,8 +44,9 @@ pub struct Plan {
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// Exit status; 128 + N if it died of signal N; 1 if there was none to run.
-    pub status: i32,
+    /// Exit status; 128 + N if it died of signal N; 1 if there was none to run. `None`: no process can be made at this
+    /// moment, so whoever wants it run has to become it.
+    pub status: Option<i32>,
     /// Candidates that could not be used, and why.
     pub failures: Vec<String>,
 }
@@ -103,7 +104,7 @@ impl Plan {
         };
         if depth > marker::MAX_DEPTH {
             failures.push(format!("modprobe-guard: calls itself {depth} deep; mend `delegate` in the policy"));
-            return Ran { status: 1, failures };
+            return Ran { status: Some(1), failures };
         }
         watch_for_loops();
         // Names of one file are one candidate: under a merged /usr all of the known ones may be.
@@ -128,7 +129,7 @@ impl Plan {
                 Ok(Err(error)) => {
                     // It did run: another one would load a second time.
                     failures.push(format!("{shown}: wait: {}; what it did is unknown", error.desc()));
-                    return Ran { status: 1, failures };
+                    return Ran { status: Some(1), failures };
                 }
                 Ok(Ok(status)) => {
                     if LED_BACK.load(Ordering::Relaxed) {
@@ -136,12 +137,19 @@ impl Plan {
                             "{shown}: leads back to modprobe-guard; set `delegate` to the real modprobe"
                         ));
                     }
-                    return Ran { status, failures };
+                    return Ran { status: Some(status), failures };
                 }
                 // The kernel has asked for a module just now, by us, and would do so for the next one.
                 Err(Errno::ENOEXEC) if self.arguments.iter().any(|name| name.to_bytes().starts_with(b"binfmt-")) => {
                     failures.push(format!("{shown}: run: {}; put the real modprobe there", Errno::ENOEXEC.desc()));
-                    return Ran { status: 1, failures };
+                    return Ran { status: Some(1), failures };
+                }
+                Err(error @ (Errno::EAGAIN | Errno::ENOMEM)) => {
+                    failures.push(format!(
+                        "{shown}: run: {}; it takes our place, and what comes of it is not known",
+                        error.desc()
+                    ));
+                    return Ran { status: None, failures };
                 }
                 Err(error) => {
                     failures.push(format!("{shown}: run: {}; the next known modprobe is tried", error.desc()))
@@ -149,7 +157,7 @@ impl Plan {
             }
         }
         failures.push("modprobe: none could be run; set `delegate` in the policy to the real one".to_owned());
-        Ran { status: 1, failures }
+        Ran { status: Some(1), failures }
     }
 
     /// Which candidate comes next when `marker` says that we were started in place of one: the one after it, unless it
@@ -305,7 +313,7 @@ mod tests {
         plan.candidates.truncate(1);
         plan.candidates.push(CString::new(script.to_str().unwrap()).unwrap());
         let ran = plan.run(&Host::this());
-        assert_eq!(ran.status, 77);
+        assert_eq!(ran.status, Some(77));
         assert_eq!(ran.failures.len(), 1);
         let said = std::fs::read_to_string(out).unwrap();
         assert_eq!(said, format!("-q -- x y / {}:0:1\n", own_pid()));
@@ -316,6 +324,6 @@ mod tests {
         let mut plan = plan("/nowhere/modprobe", "guard x");
         plan.candidates.truncate(1);
         let ran = plan.run(&Host::this());
-        assert_eq!((ran.status, ran.failures.len()), (1, 2));
+        assert_eq!((ran.status, ran.failures.len()), (Some(1), 2));
     }
 }

@@ -86,7 +86,7 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
 
     let done = if cases.iter().all(Case::is_blocked) {
         lifeboat::set_phase(Phase::Blocked);
-        Ran { status: 1, failures: Vec::new() }
+        Ran { status: Some(1), failures: Vec::new() }
     } else {
         let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
         lifeboat::drop_arguments(&blocked);
@@ -102,7 +102,7 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     // After the records: whoever reads our standard error may hold us up or end us.
     refusals.iter().for_each(|refusal| descriptors::say(refusal));
     audit::flush_if_due(&host);
-    done.status
+    done.status.unwrap_or_else(|| lifeboat::leave())
 }
 
 /// Tells the lifeboat what is certain so far: it counts if nothing more comes.
@@ -120,12 +120,14 @@ fn pass_on(host: &Host, policy: &Policy, argv: &[&[u8]], marker: Option<Marker>)
     lifeboat::set_phase(Phase::Permitted);
     lifeboat::stop_clock();
     let ran = Plan::new(&policy.defaults.delegate, argv, marker).run(host);
-    lifeboat::set_status(ran.status);
+    if let Some(status) = ran.status {
+        lifeboat::set_status(status);
+    }
     lifeboat::run_clock();
     for failure in &ran.failures {
         audit::complain(failure);
     }
-    ran.status
+    ran.status.unwrap_or_else(|| lifeboat::leave())
 }
 
 /// One name of the command line, and what becomes of it.
@@ -172,7 +174,7 @@ impl Case {
         kernel: &str,
         requester: &Requester,
         mut failures: Vec<String>,
-        status: i32,
+        status: Option<i32>,
         started: Instant,
     ) -> Record {
         let is_blocked = self.is_blocked();
@@ -193,8 +195,8 @@ impl Case {
             modules: closure.modules,
             sysctl: self.settings,
             failures,
-            outcome: Some(Outcome {
-                status: if is_blocked { 1 } else { status },
+            outcome: if is_blocked { Some(1) } else { status }.map(|status| Outcome {
+                status,
                 duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
                 loaded,
                 sysctl: self.changes,
@@ -227,11 +229,15 @@ fn carry_out(
 
     lifeboat::stop_clock();
     let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).below(told).run(host);
+    let Some(status) = &mut ran.status else {
+        lifeboat::run_clock();
+        return ran;
+    };
     if !blocked.is_empty() {
-        ran.status = ran.status.max(1);
+        *status = (*status).max(1);
     }
     // Before the clock rings again: a second run is what leaving would mean until then.
-    lifeboat::set_status(ran.status);
+    lifeboat::set_status(*status);
     lifeboat::run_clock();
 
     for (case, before) in to_set {

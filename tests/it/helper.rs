@@ -447,3 +447,24 @@ fn a_hook_below_a_modprobe_that_was_left_to_is_judged_like_any_other() {
     }
     assert_eq!(root.delegated(), "/sbin/modprobe --ignore-install c -q\n");
 }
+
+#[test]
+fn where_no_process_can_be_made_the_delegate_takes_our_place() {
+    let root = Root::new();
+    root.file("/delegated", b"");
+    fs::set_permissions(root.path("/delegated"), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(root.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new("chroot");
+    // A user who may have one process, which is the helper.
+    command.args(["--userspec=65123:65123"]).arg(root.0.path()).args([HELPER, "net-pf-9", "-q"]);
+    // SAFETY: a system call.
+    unsafe {
+        command.pre_exec(|| {
+            let one = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+            if libc::setrlimit(libc::RLIMIT_NPROC, &one) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        })
+    };
+    let output = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert_eq!(root.delegated(), "/sbin/modprobe net-pf-9 -q\n");
+}

@@ -6,20 +6,7 @@ guard enable >/dev/null
 mount -t securityfs security /sys/kernel/security
 echo confidentiality >/sys/kernel/security/lockdown
 check locked grep -q '\[confidentiality\]' /sys/kernel/security/lockdown
-# right CONFIDENCES: the record names whoever asked. A search for waiting tasks that was cut short names nobody, and we ask
-# again; a wrong one it never names.
-right() {
-	for attempt in 1 2 3 4 5 6 7 8 9 10; do
-		said=$(ask --uid 1000 socket 9)
-		pid=${said#pid=}
-		record=$(last_record '"name":"net-pf-9"' | tee /run/record)
-		echo "$record" | grep -qE "\"confidence\":\"($1)\".*\"pid\":${pid%% *}," && return 0
-		echo "$record" | grep -qE '"confidence":"(exact|likely)"' && break
-	done
-	echo "attempt $attempt, $said: $record"
-	return 1
-}
-check right right 'exact|likely'
+check right named 'exact|likely' net-pf-9 --uid 1000 socket 9
 honest() {
 	record=$(cat /run/record)
 	case $record in
@@ -30,6 +17,6 @@ honest() {
 check honest honest
 guard disable >/dev/null
 check not_installed contains "$(guard enable)" 'no recorder: the kernel is locked down (confidentiality)'
-check right_without right likely
+check right_without named likely net-pf-9 --uid 1000 socket 9
 check says contains "$(cat /run/record)" '"recorder":"/sys/fs/bpf/modprobe-guard/requests-1: open: '
 finish

@@ -78,23 +78,13 @@ check sums sums
 
 check again contains "$(guard enable)" 'recorder: there already'
 rm /sys/fs/bpf/modprobe-guard/requests-1
-likely() {
-	for attempt in 1 2 3 4 5 6 7 8 9 10; do
-		said=$(ask --uid 1000 socket "$1")
-		pid=${said#pid=}
-		record=$(last_record "\"name\":\"net-pf-$1\"" | tee /run/record)
-		case $record in *"\"confidence\":\"likely\""*"\"pid\":${pid%% *},"*) return 0 ;; *'"confidence":"likely"'*) break ;; esac
-	done
-	echo "attempt $attempt, $said: $record"
-	return 1
-}
-check pins_gone likely 9
+check pins_gone named likely net-pf-9 --uid 1000 socket 9
 check pins_gone_says contains "$(cat /run/record)" '"recorder":"/sys/fs/bpf/modprobe-guard/requests-1: open: No such file'
 guard enable >/dev/null
 ask socket 12 >/dev/null
 check back contains "$(last_record '"name":"net-pf-12"')" '"confidence":"exact"'
 umount -l /sys/fs/bpf
-check no_bpffs likely 36
+check no_bpffs named likely net-pf-36 --uid 1000 socket 36
 guard enable >/dev/null
 ask socket 3 >/dev/null
 check removed sh -c '. /lib.sh; contains "$(last_record "net-pf-3\"")" "\"found_by\":\"recorder\"" && contains "$(guard disable)" "recorder: taken out"'

@@ -8,24 +8,6 @@ check helper_is_ours equal "$(cat $helper)" /usr/sbin/modprobe-guard
 check status_armed guard status
 iptables-legacy -t filter -L >/dev/null
 check xtables_exact contains "$(last_record '"caller":"xtables"')" '"confidence":"exact"'
-# named CONFIDENCE NAME ASK-ARGUMENT...: the record names whoever asked. A search for waiting tasks that is cut short on a
-# busy machine names nobody, and we ask again; a wrong one it never names.
-named() {
-	confidence=$1
-	name=$2
-	shift 2
-	for attempt in 1 2 3 4 5 6 7 8 9 10; do
-		said=$(ask "$@")
-		pid=${said#pid=} tid=${said#*tid=}
-		record=$(last_record "\"name\":\"$name\"")
-		case $record in
-		*"\"confidence\":\"$confidence\","*"\"pid\":${pid%% *},\"tid\":${tid%% *},"*) return 0 ;;
-		*'"confidence":"likely"'* | *'"confidence":"exact"'*) break ;;
-		esac
-	done
-	echo "attempt $attempt, $said: $record"
-	return 1
-}
 check kernel_exact named exact net-pf-9 --uid 1000 socket 9
 check thread_exact named exact net-pf-12 --threads 1 socket 12
 ask --threads 8 socket 36 >/dev/null
