@@ -1,5 +1,5 @@
 # The table's size, whoever asks first: at once, from another network namespace, with numbers of the administrator's own.
-# checks: enable_raises says_size buckets_stay at_once from_namespace nft_chain by_alias by_many own_number policy_sysctl sysctl_d hashsize_option not_needed never_lower
+# checks: enable_raises says_size buckets_stay resize_live at_once from_namespace nft_chain by_alias by_many own_number policy_sysctl sysctl_d hashsize_option not_needed never_lower
 . /lib.sh
 
 conntrack_gone() {
@@ -15,6 +15,11 @@ guard enable >/dev/null
 check enable_raises equal "$(max)" 131072
 check says_size contains "$(guard status)" 'size     131072 (auto: greatest of the kernel'
 check buckets_stay equal "$(cat /sys/module/nf_conntrack/parameters/hashsize)" "$buckets"
+
+printf 'version = 1\n[[rule]]\nid = "size"\nmodules = ["nf_conntrack"]\naction = "allow-sysctl"\n[conntrack]\nresize_live = true\n' | policy
+guard enable >/dev/null
+check resize_live [ "$(cat /sys/module/nf_conntrack/parameters/hashsize)" -gt "$buckets" ]
+policy </usr/lib/modprobe-guard/policy.toml
 
 conntrack_gone
 for one in 1 2 3 4 5 6; do
