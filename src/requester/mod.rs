@@ -137,9 +137,15 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     // What the recorder tells is had at once and from nobody who could hold us up.
     let recorded = (caller == Caller::Kernel).then(|| recorded::search(host, name, parent));
     let mut known = Vec::new();
-    if let Some(Ok((searched, candidates))) = &recorded {
-        known.extend(candidates.iter().map(Candidate::finding));
-        known.push(Finding::Searched(searched.clone()));
+    match &recorded {
+        Some(Ok((searched, candidates))) => {
+            known.extend(candidates.iter().map(Candidate::finding));
+            known.push(Finding::Searched(searched.clone()));
+        }
+        Some(Err(why)) => {
+            known.push(Finding::Searched(Searched { recorder: Some(why.clone()), ..Searched::default() }));
+        }
+        None => {}
     }
     let answer = child::ask(PATIENCE, |out| {
         // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last

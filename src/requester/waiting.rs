@@ -22,9 +22,15 @@ const HELPER: &[u8] = b"call_usermodehelper_exec";
 
 /// Looks at a process or, as `PID/task/TID`, at a thread.
 pub fn look(host: &Host, task: &str) -> Waiting {
-    match host.read(format!("/proc/{task}/stack"), 16384) {
-        Ok(stack) if !stack.is_empty() => return of_stack(&stack),
-        _ => {}
+    let stack = || host.read(format!("/proc/{task}/stack"), 16384).ok().filter(|stack| !stack.is_empty());
+    if let Some(first) = stack() {
+        // The stack of a task that begins to run while the kernel walks it comes out as anything: that it waits is sure
+        // if the stack says so, that it does not only if it says so twice and the task sleeps.
+        return match of_stack(&first) {
+            Waiting::No if Stat::read(host, task).is_some_and(|stat| stat.state == b'R') => Waiting::CannotTell,
+            Waiting::No => stack().map_or(Waiting::CannotTell, |second| of_stack(&second)),
+            waits => waits,
+        };
     }
     // A task on a processor has no stack to show; where nobody may read stacks, `wchan` tells half of it.
     match Stat::read(host, task).map(|stat| stat.state) {
@@ -90,6 +96,11 @@ mod tests {
             write("stack", "");
             assert_eq!(look(&host, "7"), expected, "{state} {wchan}");
         }
+        write("stack", "[<0>] do_nanosleep+0x1/0x2\n");
+        assert_eq!(look(&host, "7"), Waiting::No);
+        // Walked while it began to run.
+        write("stat", "7 (x) R 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0");
+        assert_eq!(look(&host, "7"), Waiting::CannotTell);
         write("stack", "[<0>] __request_module+0x1/0x2\n[<0>] f+0x1/0x2\n");
         assert_eq!(look(&host, "7"), Waiting::Yes(Some("f+0x1/0x2".into())));
         assert_eq!(look(&host, "8"), Waiting::No);

@@ -72,9 +72,10 @@ sums() {
 	guard log --json | awk '/"thinned":/ { sub(/.*"thinned":/, ""); sum += $1; next } /"caller":"kernel"/ { sum++ } END { print sum + 0 }' >/run/sum
 	sum=$(cat /run/sum)
 	late=$(dmesg | grep -c 'own work took over')
-	equal "$((sum + late))" "$(seen)"
+	# Whose time runs out once its record is written has both.
+	[ "$sum" -le "$(seen)" ] && [ "$((sum + late))" -ge "$(seen)" ] || echo "written $sum, late $late, seen $(seen)"
 }
-check sums sums
+check sums equal "$(sums)" ''
 
 check again contains "$(guard enable)" 'recorder: there already'
 rm /sys/fs/bpf/modprobe-guard/requests-1
