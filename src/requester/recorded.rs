@@ -42,7 +42,7 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
         return Err("the recorder holds no such request".into());
     };
     if others.is_empty() {
-        if !recorder.serve(first) {
+        if !recorder.serve(first, name, waited) {
             return Err("the recorder's only such request was taken by another helper".into());
         }
         searched.confidence = Confidence::Exact;

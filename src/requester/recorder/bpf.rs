@@ -152,6 +152,29 @@ struct ProgramInfo {
     user: u32,
     map_count: u32,
     maps: u64,
+    name: [u8; 16],
+    device: [u32; 2],
+    namespace: [u64; 2],
+    jited_counts: [u32; 2],
+    jited: [u64; 2],
+    types: [u32; 2],
+    functions: u64,
+    counts: [u32; 2],
+    lines: [u64; 2],
+    sizes: [u32; 4],
+    tags: u64,
+    run_time: u64,
+    run_count: u64,
+    /// Runs left out because the processor was in the middle of one; kernels before 5.12 know of none and leave it 0.
+    recursion_misses: u64,
+}
+
+/// The program behind a link.
+pub struct Program {
+    /// The maps that it uses.
+    pub maps: Vec<u32>,
+    /// How often it was to run on a processor that was in the middle of it already, and did not.
+    pub missed: u64,
 }
 
 /// An array of `count` values of `size` bytes that can be mapped into memory.
@@ -228,11 +251,11 @@ pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     Ok(info)
 }
 
-/// Maps that the program behind a link to the raw tracepoint `name` uses.
+/// The program behind a link to the raw tracepoint `name`.
 ///
 /// # Errors
 /// Also if it is a link to something else.
-pub fn maps_of_link(name: &CStr, link: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+pub fn program_of_link(name: &CStr, link: BorrowedFd<'_>) -> io::Result<Program> {
     let mut tracepoint = [0_u8; 64];
     let mut info = LinkInfo {
         tracepoint: address(tracepoint.as_mut_ptr()),
@@ -251,7 +274,8 @@ pub fn maps_of_link(name: &CStr, link: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
         ..ProgramInfo::default()
     };
     read_info(std::os::fd::AsFd::as_fd(&program), &mut info)?;
-    Ok(maps.into_iter().take(usize::try_from(info.map_count).unwrap_or(0)).collect())
+    let maps = maps.into_iter().take(usize::try_from(info.map_count).unwrap_or(0)).collect();
+    Ok(Program { maps, missed: info.recursion_misses })
 }
 
 fn read_info<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {

@@ -14,7 +14,7 @@ use nix::unistd::{mkdir, unlink};
 
 use super::program::program;
 use super::ring::STRIDE;
-use super::{DIRECTORY, LINK, NAME, REQUESTS, Recorder, TRACEPOINT, bpf};
+use super::{DIRECTORY, LINKS, NAME, REQUESTS, Recorder, TRACEPOINT, bpf};
 use crate::host::Host;
 
 /// Where bpffs belongs, and how it is known (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
@@ -30,7 +30,7 @@ const NO_READING: &[u8] = b"[confidentiality]";
 /// A recorder at work.
 #[derive(Debug, PartialEq, Eq)]
 pub struct State {
-    /// Requests written down since it was installed.
+    /// Requests made since it was installed.
     pub count: u64,
 }
 
@@ -51,22 +51,28 @@ pub fn install(host: &Host) -> Result<bool, String> {
     // Before 5.11 maps count as locked memory.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 
-    let rows = possible_processors(host);
-    let entries = (TOGETHER / rows).max(LEAST).next_power_of_two();
+    let possible = possible_processors(host);
+    let rows = possible * LINKS.len();
+    let entries = (TOGETHER / possible).max(LEAST).next_power_of_two();
     let failed = |what: &'static str| move |error: io::Error| format!("bpf(2): {what}: {error}");
     let (Ok(count), Ok(size)) = (u32::try_from(rows), u32::try_from((entries + 1) * STRIDE * 8)) else {
         return Err(format!("{rows} processors are too many"));
     };
     let map = bpf::create_array(NAME, count, size).map_err(failed("make the map"))?;
-    let instructions = program(map.as_raw_fd(), i32::try_from(entries).unwrap_or(0));
-    let program = bpf::load(NAME, &instructions).map_err(failed("load the program"))?;
-    let link = bpf::attach(TRACEPOINT, program.as_fd()).map_err(failed("attach to the tracepoint module_request"))?;
+    let mut links = Vec::new();
+    for first_row in [0, possible] {
+        let numbers = (i32::try_from(entries).unwrap_or(0), i32::try_from(first_row).unwrap_or(0));
+        let instructions = program(map.as_raw_fd(), numbers.0, numbers.1);
+        let program = bpf::load(NAME, &instructions).map_err(failed("load the program"))?;
+        let attached = bpf::attach(TRACEPOINT, program.as_fd());
+        links.push(attached.map_err(failed("attach to the tracepoint module_request"))?);
+    }
 
     match mkdir(DIRECTORY, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(format!("{DIRECTORY}: make: {error}")),
     }
-    for (path, object) in [(REQUESTS, &map), (LINK, &link)] {
+    for (path, object) in [(REQUESTS, &map)].into_iter().chain(LINKS.into_iter().zip(&links)) {
         bpf::pin(path, object.as_fd()).map_err(|error| format!("{}: pin: {error}", path.to_string_lossy()))?;
     }
     state()?;
@@ -97,22 +103,26 @@ pub fn state() -> Result<State, String> {
     let open = |path: &CStr| -> Result<OwnedFd, String> {
         bpf::get(path).map_err(|error| format!("{}: open: {error}", path.to_string_lossy()))
     };
-    let (map, link) = (open(REQUESTS)?, open(LINK)?);
+    let map = open(REQUESTS)?;
     let broken = |path: &CStr| {
         let shown = path.to_string_lossy().into_owned();
         move |error: io::Error| format!("{shown}: {error}")
     };
     let recorder = Recorder::of_map(&map).map_err(broken(REQUESTS))?;
     let id = bpf::map_info(map.as_fd()).map_err(broken(REQUESTS))?.id;
-    let maps = bpf::maps_of_link(TRACEPOINT, link.as_fd()).map_err(broken(LINK))?;
-    if !maps.contains(&id) {
-        return Err(format!("{}: its program writes elsewhere; run guard enable", LINK.to_string_lossy()));
+    let mut missed = None;
+    for path in LINKS {
+        let program = bpf::program_of_link(TRACEPOINT, open(path)?.as_fd()).map_err(broken(path))?;
+        if !program.maps.contains(&id) {
+            return Err(format!("{}: its program writes elsewhere; run guard enable", path.to_string_lossy()));
+        }
+        missed.get_or_insert(program.missed);
     }
     if recorder.is_blind() {
         // 5.10 asks at every read, later kernels when the program is loaded.
         return Err("the kernel was locked down (confidentiality) since: names can't be read any more".into());
     }
-    Ok(State { count: recorder.count() })
+    Ok(State { count: recorder.count().saturating_add(missed.unwrap_or(0)) })
 }
 
 fn is_locked_down(host: &Host) -> bool {

@@ -27,9 +27,9 @@ use ring::{Ring, STRIDE};
 /// Where the recorder's parts have names; a directory of a bpffs.
 const DIRECTORY: &str = "/sys/fs/bpf/modprobe-guard";
 /// The rings' name. It is made anew whenever what [`ring`] says of them changes: then the number does.
-const REQUESTS: &CStr = c"/sys/fs/bpf/modprobe-guard/requests-1";
-/// What keeps the program at its tracepoint.
-const LINK: &CStr = c"/sys/fs/bpf/modprobe-guard/link";
+const REQUESTS: &CStr = c"/sys/fs/bpf/modprobe-guard/requests-2";
+/// What keeps the two programs at their tracepoint.
+const LINKS: [&CStr; 2] = [c"/sys/fs/bpf/modprobe-guard/link-1", c"/sys/fs/bpf/modprobe-guard/link-2"];
 /// The map's and the program's name in the kernel's own lists.
 const NAME: &CStr = c"guard_requests";
 /// The tracepoint.
@@ -86,8 +86,8 @@ impl Recorder {
     }
 
     /// Marks a request as the one that we serve. False if another helper was faster.
-    pub fn serve(&self, entry: &Entry) -> bool {
-        self.ring().serve(entry)
+    pub fn serve(&self, entry: &Entry, name: &[u8], waited: bool) -> bool {
+        self.ring().serve(entry, name, waited)
     }
 
     /// Whether the program can't read the names any more.
@@ -95,7 +95,7 @@ impl Recorder {
         self.ring().is_blind()
     }
 
-    /// Requests written down since the recorder was installed.
+    /// Requests that the first program has written down since the recorder was installed.
     pub fn count(&self) -> u64 {
         self.ring().count()
     }

@@ -2,13 +2,17 @@
 //!
 //! The tracepoint (include/trace/events/module.h) is passed in `__request_module` after the task has got one of the 50
 //! slots and before the helper is started, so that what is written here is there when the helper looks. Its arguments
-//! are the name, whether the task waits, and the address it was called from. The kernel runs it without interruption
-//! by another run on the same processor.
+//! are the name, whether the task waits, and the address it was called from.
+//!
+//! The kernel never begins a program anew on a processor where another task is in the middle of it: that run is left out
+//! (`prog->active`, `__bpf_trace_run`). Where tracepoints can be preempted, as on 7.2, a busy machine brings that about.
+//! So there are two of it at the tracepoint, each with rows of its own: what one of them misses the other has, unless
+//! three tasks meet on one processor within the same microsecond or so.
 //!
 //! In C it would read:
 //!
 //! ```c
-//! struct row *row = bpf_map_lookup_elem(&requests, &processor);
+//! struct row *row = bpf_map_lookup_elem(&requests, &(processor + first_row));
 //! struct entry *entry = &row->entries[row->count & (ENTRIES - 1)];
 //! entry->sequence = 0;
 //! entry->time = bpf_ktime_get_boot_ns();
@@ -61,8 +65,9 @@ enum Function {
     BootTime = 125,
 }
 
-/// The program for a map that is open as `map`, with rows of `entries` entries, a power of two.
-pub fn program(map: i32, entries: i32) -> Vec<Instruction> {
+/// The program for a map that is open as `map`, with rows of `entries` entries, a power of two, of which those from
+/// `first_row` on are this program's.
+pub fn program(map: i32, entries: i32, first_row: i32) -> Vec<Instruction> {
     // Where the tracepoint's arguments stand in its context.
     let (name, waits, caller) = (0, 8, 16);
     let of_entry = |word: usize| i16::try_from(word * 8).unwrap_or(0);
@@ -72,51 +77,52 @@ pub fn program(map: i32, entries: i32) -> Vec<Instruction> {
         // The row of this processor: a key on the stack, and the map by its descriptor (two places long).
         /*  1 */
         call(Function::ProcessorId),
-        /*  2 */ store_half(Frame, -4, R0),
-        /*  3 */ map_address(R1, map),
-        /*  4 */ Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
-        /*  5 */ copy(R2, Frame),
-        /*  6 */ add(R2, -4),
-        /*  7 */ call(Function::MapLookupElement),
-        /*  8 */ jump_if_zero(R0, 32), // to 41: the kernel wants it asked, though every processor has a row
-        /*  9 */ copy(R7, R0),
+        /*  2 */ add(R0, first_row),
+        /*  3 */ store_half(Frame, -4, R0),
+        /*  4 */ map_address(R1, map),
+        /*  5 */ Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
+        /*  6 */ copy(R2, Frame),
+        /*  7 */ add(R2, -4),
+        /*  8 */ call(Function::MapLookupElement),
+        /*  9 */ jump_if_zero(R0, 32), // to 42: the kernel wants it asked, though every processor has a row
+        /* 10 */ copy(R7, R0),
         // R8: how many were written before; R9: the entry after them.
-        /* 10 */ load(R8, R7, 0),
-        /* 11 */ copy(R9, R8),
-        /* 12 */ and(R9, entries - 1),
-        /* 13 */ shift_left(R9, STRIDE_SHIFT),
-        /* 14 */ add_register(R9, R7),
-        /* 15 */ add(R9, bytes(STRIDE)),
+        /* 11 */ load(R8, R7, 0),
+        /* 12 */ copy(R9, R8),
+        /* 13 */ and(R9, entries - 1),
+        /* 14 */ shift_left(R9, STRIDE_SHIFT),
+        /* 15 */ add_register(R9, R7),
+        /* 16 */ add(R9, bytes(STRIDE)),
         // Not whole from here on.
-        /* 16 */ store_zero(R9, of_entry(word::SEQUENCE)),
-        /* 17 */ call(Function::BootTime),
-        /* 18 */ store(R9, of_entry(word::TIME), R0),
-        /* 19 */ call(Function::CurrentPidTgid),
-        /* 20 */ store(R9, of_entry(word::TASK), R0),
-        /* 21 */ load(R1, R6, caller),
-        /* 22 */ store(R9, of_entry(word::CALL_SITE), R1),
-        /* 23 */ call(Function::CurrentUidGid),
-        /* 24 */ store(R9, of_entry(word::USER), R0),
-        /* 25 */ load(R1, R6, waits),
-        /* 26 */ and(R1, 1),
-        /* 27 */ store(R9, of_entry(word::WAITED), R1),
-        /* 28 */ copy(R1, R9),
-        /* 29 */ add(R1, bytes(word::COMM)),
-        /* 30 */ set(R2, COMM),
-        /* 31 */ call(Function::CurrentComm),
+        /* 17 */ store_zero(R9, of_entry(word::SEQUENCE)),
+        /* 18 */ call(Function::BootTime),
+        /* 19 */ store(R9, of_entry(word::TIME), R0),
+        /* 20 */ call(Function::CurrentPidTgid),
+        /* 21 */ store(R9, of_entry(word::TASK), R0),
+        /* 22 */ load(R1, R6, caller),
+        /* 23 */ store(R9, of_entry(word::CALL_SITE), R1),
+        /* 24 */ call(Function::CurrentUidGid),
+        /* 25 */ store(R9, of_entry(word::USER), R0),
+        /* 26 */ load(R1, R6, waits),
+        /* 27 */ and(R1, 1),
+        /* 28 */ store(R9, of_entry(word::WAITED), R1),
+        /* 29 */ copy(R1, R9),
+        /* 30 */ add(R1, bytes(word::COMM)),
+        /* 31 */ set(R2, COMM),
+        /* 32 */ call(Function::CurrentComm),
         // What can't be read leaves an empty name, which nobody looks for.
-        /* 32 */ copy(R1, R9),
-        /* 33 */ add(R1, bytes(word::NAME)),
-        /* 34 */ set(R2, NAME),
-        /* 35 */ load(R3, R6, name),
-        /* 36 */ call(Function::ProbeReadKernelString),
+        /* 33 */ copy(R1, R9),
+        /* 34 */ add(R1, bytes(word::NAME)),
+        /* 35 */ set(R2, NAME),
+        /* 36 */ load(R3, R6, name),
+        /* 37 */ call(Function::ProbeReadKernelString),
         // Whole again, and counted.
-        /* 37 */ add(R8, 1),
-        /* 38 */ store(R7, 0, R8),
-        /* 39 */ shift_left(R8, 1),
-        /* 40 */ store(R9, of_entry(word::SEQUENCE), R8),
-        /* 41 */ set(R0, 0),
-        /* 42 */ Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 }, // exit
+        /* 38 */ add(R8, 1),
+        /* 39 */ store(R7, 0, R8),
+        /* 40 */ shift_left(R8, 1),
+        /* 41 */ store(R9, of_entry(word::SEQUENCE), R8),
+        /* 42 */ set(R0, 0),
+        /* 43 */ Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 }, // exit
     ]
 }
 

@@ -1,7 +1,8 @@
 //! What the recorder writes and the helper reads: for every processor a ring of the last requests made on it.
 //!
-//! One row a processor, since the kernel runs the program on one of them at a time without interruption, and a plain
-//! counter then does where 5.10 has no atomic one. In 64-bit words of the machine's own order:
+//! One row a processor, since the kernel runs a program there once at a time, and a plain counter then does where 5.10
+//! has no atomic one. The first half of the rows is the first program's, the other half the second's: a request stands in
+//! both, or in one ([`super::program`] says why). In 64-bit words of the machine's own order:
 //!
 //! | row | |
 //! | --- | --- |
@@ -84,9 +85,11 @@ impl<'a> Ring<'a> {
         Ring { words, row: entries.saturating_add(1).saturating_mul(STRIDE) }
     }
 
-    /// Requests written since the recorder was made.
+    /// Requests that the first program has written since the recorder was made.
     pub fn count(&self) -> u64 {
-        self.words.chunks_exact(self.row).filter_map(|row| row.first()).map(|count| count.load(Ordering::Relaxed)).sum()
+        let rows = self.words.len().checked_div(self.row).unwrap_or(0);
+        let counts = self.words.chunks_exact(self.row).take(rows / 2).filter_map(|row| row.first());
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether the name of the last request on some processor could not be read: every request has one.
@@ -125,7 +128,21 @@ impl<'a> Ring<'a> {
 
     /// Marks a request as served, so that no later one is taken for it. False if another helper did that before, or
     /// the entry was overwritten meanwhile.
-    pub fn serve(&self, entry: &Entry) -> bool {
+    pub fn serve(&self, entry: &Entry, name: &[u8], waited: bool) -> bool {
+        // First its thread's older entries of that name, among them the other program's of this request: until the entry
+        // itself is marked, which one helper can do only, nobody takes one of them for a request that is open.
+        for older in self.recent(entry.time).filter(|&at| at != entry.at) {
+            if let Some(other) = self.read(older, name, waited)
+                && other.tid == entry.tid
+                && other.time <= entry.time
+            {
+                self.mark(&other);
+            }
+        }
+        self.mark(entry)
+    }
+
+    fn mark(&self, entry: &Entry) -> bool {
         let Some(word) = self.words.get(entry.at) else { return false };
         word.compare_exchange(entry.sequence, entry.sequence | SERVED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
@@ -204,12 +221,12 @@ mod tests {
     const ENTRIES: usize = 4;
     const NOW: u64 = 100_000_000_000;
 
-    /// A ring as the program writes it, of two processors.
+    /// A ring as the programs write it, of two processors: rows 0 and 1 are the first one's, 2 and 3 the second's.
     struct Written(Vec<AtomicU64>);
 
     impl Written {
         fn new() -> Written {
-            Written((0..2 * (ENTRIES + 1) * STRIDE).map(|_| AtomicU64::new(0)).collect())
+            Written((0..4 * (ENTRIES + 1) * STRIDE).map(|_| AtomicU64::new(0)).collect())
         }
 
         fn write(&self, cpu: usize, name: &str, tid: u64, time: u64, waited: u64) {
@@ -289,12 +306,29 @@ mod tests {
         let written = Written::new();
         written.write(0, "x", 41, NOW - 5, 1);
         let found = written.ring().open_requests(b"x", true, NOW);
-        assert!(written.ring().serve(&found[0]));
-        assert!(!written.ring().serve(&found[0]));
+        assert!(written.ring().serve(&found[0], b"x", true));
+        assert!(!written.ring().serve(&found[0], b"x", true));
         assert!(written.tids("x", true).is_empty());
         // The same thread again.
         written.write(0, "x", 41, NOW - 4, 1);
         assert_eq!(written.tids("x", true), [41]);
+    }
+
+    #[test]
+    fn a_request_that_both_programs_wrote_down_is_one() {
+        let written = Written::new();
+        written.write(0, "x", 41, NOW - 50, 1);
+        written.write(3, "x", 41, NOW - 49, 1);
+        // One program missed each of these.
+        written.write(2, "x", 42, NOW - 48, 1);
+        written.write(1, "x", 43, NOW - 47, 1);
+        assert_eq!(written.tids("x", true), [43, 42, 41]);
+        let found = written.ring().open_requests(b"x", true, NOW);
+        assert!(written.ring().serve(&found[2], b"x", true));
+        assert_eq!(written.tids("x", true), [43, 42]);
+        assert!(written.ring().serve(&found[1], b"x", true));
+        assert_eq!(written.tids("x", true), [43]);
+        assert_eq!(written.ring().count(), 2);
     }
 
     #[test]
@@ -303,7 +337,7 @@ mod tests {
         written.write(0, "x", 41, NOW - 9, 1);
         let found = written.ring().open_requests(b"x", true, NOW);
         (0..ENTRIES).for_each(|_| written.write(0, "y", 42, NOW - 8, 1));
-        assert!(!written.ring().serve(&found[0]));
+        assert!(!written.ring().serve(&found[0], b"x", true));
         assert_eq!(written.tids("y", true), [42]);
     }
 

@@ -18,5 +18,5 @@ check honest honest
 guard disable >/dev/null
 check not_installed contains "$(guard enable)" 'no recorder: the kernel is locked down (confidentiality)'
 check right_without named likely net-pf-9 --uid 1000 socket 9
-check says contains "$(cat /run/record)" '"recorder":"/sys/fs/bpf/modprobe-guard/requests-1: open: '
+check says contains "$(cat /run/record)" '"recorder":"/sys/fs/bpf/modprobe-guard/requests-2: open: '
 finish

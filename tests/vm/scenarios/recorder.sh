@@ -78,9 +78,9 @@ sums() {
 check sums equal "$(sums)" ''
 
 check again contains "$(guard enable)" 'recorder: there already'
-rm /sys/fs/bpf/modprobe-guard/requests-1
+rm /sys/fs/bpf/modprobe-guard/requests-2
 check pins_gone named likely net-pf-9 --uid 1000 socket 9
-check pins_gone_says contains "$(cat /run/record)" '"recorder":"/sys/fs/bpf/modprobe-guard/requests-1: open: No such file'
+check pins_gone_says contains "$(cat /run/record)" '"recorder":"/sys/fs/bpf/modprobe-guard/requests-2: open: No such file'
 guard enable >/dev/null
 ask socket 12 >/dev/null
 check back contains "$(last_record '"name":"net-pf-12"')" '"confidence":"exact"'
