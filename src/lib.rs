@@ -12,7 +12,7 @@
 //!                                                       └──► record
 //! ```
 //!
-//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`judge`]; [`requester`], [`delegate`],
+//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`doctor`]; [`judge`]; [`requester`], [`delegate`],
 //! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
 //! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
 
@@ -20,6 +20,7 @@ pub mod audit;
 pub mod cli;
 pub mod conntrack;
 pub mod delegate;
+pub mod doctor;
 pub mod host;
 pub mod invocation;
 pub mod judge;

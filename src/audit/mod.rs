@@ -30,6 +30,7 @@ use crate::model::Record;
 use table::{Kept, Table};
 
 pub use entry::{Entry, Thinned};
+pub use read::of_host as entries_of_host;
 pub use store::{flush, flush_if_due};
 pub use syslog::complain;
 

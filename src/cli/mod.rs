@@ -21,6 +21,7 @@ macro_rules! complain {
 mod apply;
 mod assumed;
 mod check;
+mod doctor;
 mod dry_run;
 mod enable;
 mod log;
@@ -103,6 +104,13 @@ enum Verb {
     Disable,
     /// Armed or not, ways covered, policy in force, table use. Exit status: 0 armed and sound, 1 not
     Status,
+    /// Why MODULE (by default nf_conntrack) does not load, or what it does now that it is here, with evidence and the
+    /// commands that mend it; touches nothing, needs no root. Exit status: 0 healthy, 1 findings, 2 cannot tell
+    Doctor {
+        /// The module, or an alias that stands for one
+        #[arg(default_value = "nf_conntrack")]
+        module: OsString,
+    },
     /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
     /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
     Log(Box<log::Options>),
@@ -149,7 +157,7 @@ pub fn run() -> ExitCode {
         );
         return ExitCode::from(exit::CANNOT_TELL);
     }
-    if matches!(verb, Verb::Check { .. } | Verb::Status | Verb::Log(_)) {
+    if matches!(verb, Verb::Check { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_)) {
         end_with_the_reader();
     }
     code(with_host(&common, |host| match verb {
@@ -158,6 +166,7 @@ pub fn run() -> ExitCode {
         Verb::Enable { force } => enable::enable(host, &common, force),
         Verb::Disable => enable::disable(host, &common),
         Verb::Status => status::run(host, &common),
+        Verb::Doctor { module } => doctor::run(host, &common, &module),
         Verb::Log(options) => log::run(host, &common, &options),
     }))
 }

@@ -15,5 +15,5 @@ pub mod sysctl_d;
 mod wanted;
 mod write;
 
-pub use set::{Before, after, before, goals, join, plan, raise};
+pub use set::{Before, after, before, default_max, goals, join, plan, raise};
 pub use wanted::{Goal, Goals, HASHSIZE_NAME, MAX_NAME, Wanted};

@@ -145,6 +145,11 @@ pub fn goals(host: &Host, wanted: &Wanted, kernel: &str) -> Goals {
     wanted.table(&SysctlD::read(host), &host.machine(), by_default(host, wanted, kernel))
 }
 
+/// The max that a load leaves without the guard; `None` if nobody knows the machine's memory.
+pub fn default_max(host: &Host, wanted: &Wanted, kernel: &str) -> Option<i64> {
+    by_default(host, wanted, kernel).map(|table| table.max.into())
+}
+
 /// The table as a load would leave it.
 fn by_default(host: &Host, wanted: &Wanted, kernel: &str) -> Option<Table> {
     let hashsize = wanted.hashsize_option.as_ref().map(|(number, _)| *number);

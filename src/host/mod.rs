@@ -113,6 +113,11 @@ impl Host {
         self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
     }
 
+    /// What stat(2) says of what `path` leads to, whoever may read it.
+    pub fn metadata(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
+        self.open_with(path.as_ref(), OFlag::O_PATH)?.metadata()
+    }
+
     /// Writes `bytes` with one write(2) to a file that is there: a setting of the kernel's. Creates and cuts nothing.
     ///
     /// # Errors
@@ -153,19 +158,25 @@ impl Host {
 
     /// Names of the entries of a directory, sorted by byte.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<std::ffi::OsString>> {
+        Ok(self.entries(path)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The entries of a directory with what each is (links are not followed), sorted by byte.
+    pub fn entries(&self, path: impl AsRef<Path>) -> io::Result<Vec<(std::ffi::OsString, fs::FileType)>> {
+        let listed = |directory: fs::ReadDir| {
+            directory.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?)))).collect()
+        };
         // /proc/self/fd lists what was opened below the root, so a link in the path stays inside as well.
-        let names: io::Result<Vec<_>> = match &self.root {
-            None => fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect(),
+        let entries: io::Result<Vec<_>> = match &self.root {
+            None => listed(fs::read_dir(path)?),
             Some(_) => {
                 let directory = self.open_with(path.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-                fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?
-                    .map(|entry| entry.map(|entry| entry.file_name()))
-                    .collect()
+                listed(fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?)
             }
         };
-        let mut names = names?;
-        names.sort();
-        Ok(names)
+        let mut entries = entries?;
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(entries)
     }
 
     /// Release of the kernel that runs (this machine), or that the tree is of.
@@ -180,6 +191,12 @@ impl Host {
         }
         if let Some(release) = self.line("/proc/sys/kernel/osrelease").and_then(|line| String::from_utf8(line).ok()) {
             return Ok(release);
+        }
+        // `Linux version RELEASE (`
+        let version = self.line("/proc/version").and_then(|line| String::from_utf8(line).ok());
+        if let Some(release) = version.as_ref().and_then(|line| line.split(' ').nth(2)).filter(|word| !word.is_empty())
+        {
+            return Ok(release.to_owned());
         }
         let releases = self.list("/lib/modules").unwrap_or_default();
         match releases.as_slice() {

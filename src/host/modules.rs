@@ -9,13 +9,15 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::{Host, read_file};
-use crate::modules::{Config, IndexFile, ReadAt, Source, Tree};
+use crate::modules::{Config, IndexFile, ReadAt, Source, Tree, module_of_path};
 
 /// Directories of configuration files; of files with one name the first counts (modprobe.d(5)).
 const MODPROBE_D: [&str; 5] =
     ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
 /// Soft dependencies that stand in the modules; kmod reads it as one of the files of `modprobe.d`, by its name.
 const MODULES_SOFTDEP: &str = "modules.softdep";
+/// Directories below the modules' own that are looked into; real ones are some ten deep.
+const DEEPEST: usize = 32;
 /// The longest configuration file that is read, bytes; real ones have some thousands.
 const LONGEST_FILE: usize = 4 << 20;
 
@@ -75,6 +77,25 @@ impl Host {
         (Config::parse(files, self.kernel_command_line()), failures)
     }
 
+    /// Every module file of the kernel with the release `kernel`: paths by the module's name. Empty if there are none.
+    pub fn module_files(&self, kernel: &str) -> BTreeMap<Vec<u8>, Vec<String>> {
+        let mut files: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
+        let mut left = vec![(module_directory(kernel), 0)];
+        while let Some((directory, depth)) = left.pop() {
+            for (name, kind) in self.entries(&directory).unwrap_or_default() {
+                // A link to a directory (`build`, `source`) leads out of here.
+                if kind.is_dir() && depth < DEEPEST {
+                    left.push((format!("{directory}/{}", name.to_string_lossy()), depth + 1));
+                } else if !kind.is_dir() && is_module_file(name.as_bytes()) {
+                    let path = format!("{directory}/{}", name.to_string_lossy());
+                    let module = module_of_path(name.as_bytes()).unwrap_or_default();
+                    files.entry(module).or_default().push(path);
+                }
+            }
+        }
+        files
+    }
+
     /// Whether `module` is loaded and initialised: `/sys/module/MODULE/initstate`, or `/proc/modules` without `/sys`.
     pub fn is_live(&self, module: &[u8]) -> bool {
         // The kernel takes any name for a module, but no such one makes a directory in /sys.
@@ -97,6 +118,13 @@ impl Host {
 
 fn module_directory(kernel: &str) -> String {
     format!("/lib/modules/{kernel}")
+}
+
+/// `NAME.ko`, compressed or not.
+fn is_module_file(name: &[u8]) -> bool {
+    [&b".ko"[..], b".ko.gz", b".ko.xz", b".ko.zst"]
+        .iter()
+        .any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }
 
 fn is_config_name(name: &OsStr) -> bool {

@@ -18,6 +18,26 @@ pub struct Config {
     softdeps: Vec<Softdep>,
 }
 
+/// What a line that may keep a module out says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// `blacklist`.
+    Blacklist,
+    /// `install`, with the command.
+    Install(Vec<u8>),
+    /// `alias` for the module's own name, with what it leads to.
+    AliasTo(Vec<u8>),
+}
+
+/// A line about one module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineOn {
+    /// What it says.
+    pub says: Says,
+    /// `FILE:LINE`, or `kernel command line`.
+    pub source: String,
+}
+
 /// A line that says something of a name.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -141,6 +161,21 @@ impl Config {
     pub fn options_of(&self, module: &[u8]) -> impl Iterator<Item = (&[u8], String)> {
         let entries = self.options.iter().filter(move |entry| entry.key == module);
         entries.map(|entry| (entry.value.as_slice(), self.source(entry)))
+    }
+
+    /// All lines that may keep `module` out, those of one kind in the order in which they count.
+    pub fn lines_on(&self, module: &[u8]) -> Vec<LineOn> {
+        let line = |entry: &Entry, says| LineOn { says, source: self.source(entry) };
+        let installs = self.installs.iter().filter(|entry| glob_match(&entry.key, module));
+        let installs = installs.map(|entry| line(entry, Says::Install(entry.value.clone())));
+        let aliases = self.aliases_of(module).map(|entry| line(entry, Says::AliasTo(entry.value.clone())));
+        let blacklist = self.blacklist.iter().filter(|entry| entry.key == module);
+        installs.chain(aliases).chain(blacklist.map(|entry| line(entry, Says::Blacklist))).collect()
+    }
+
+    /// Whether `module` has soft dependencies: then modprobe runs no `install` line of its.
+    pub fn has_softdep(&self, module: &[u8]) -> bool {
+        self.softdep_of(module).is_some_and(|(_, softdep)| !(softdep.pre.is_empty() && softdep.post.is_empty()))
     }
 
     /// Where a line stands: `FILE:LINE`, or `kernel command line`.

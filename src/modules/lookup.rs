@@ -22,7 +22,7 @@ pub struct Found<'a> {
     /// The alias that led there, if one did.
     pub alias: Option<Vec<u8>>,
     /// The `install` line that alone knows the name.
-    pub command: Option<&'a Entry>,
+    pub(super) command: Option<&'a Entry>,
     /// Whether it comes out of an index of the kernel image.
     pub builtin: bool,
 }
@@ -95,6 +95,11 @@ impl<'a> Lookup<'a> {
     fn indexed(&self, file: IndexFile, name: &[u8]) -> Option<Vec<Found<'a>>> {
         let values = self.read(file, |index| index.matching(name)).unwrap_or_default();
         aliased(values.into_iter().map(|value| (value.text, name.to_vec())), file == IndexFile::BuiltinAlias)
+    }
+
+    /// The modules that aliases, of the configuration or the index, make of `name`.
+    pub fn aliased(&self, name: &[u8]) -> Vec<Vec<u8>> {
+        self.targets(name).into_iter().filter(|found| found.alias.is_some()).map(|found| found.name).collect()
     }
 
     /// What has to be loaded before `module`.

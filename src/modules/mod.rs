@@ -15,12 +15,15 @@ mod kernel_line;
 mod lines;
 mod lookup;
 mod names;
+mod object;
 mod tree;
 
 pub use blocks::{Damage, ReadAt};
 pub use closure::{Flags, resolve};
-pub use config::Config;
+pub use config::{Config, LineOn, Says};
 pub use glob::glob_match;
 pub use index::{Index, Value};
-pub use names::normalise;
+pub use lookup::{Dependencies, Lookup};
+pub use names::{module_of_path, normalise};
+pub use object::{Compression, Flaw, Machine, Object, unpack};
 pub use tree::{IndexFile, Source, Tree, Unopened};

@@ -1,0 +1,261 @@
+//! The module on its host: what several checks look at, read once.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use super::distribution::Distribution;
+use super::kernel_config::KernelConfig;
+use super::kernel_log::KernelLog;
+use super::live::{Live, live_modules};
+use crate::host::Host;
+use crate::model::{Action, Caller, Closure, Module, ModuleState, Request, Requester};
+use crate::modules::{Config, Dependencies, Flags, IndexFile, Lookup, Object, Tree, normalise, resolve};
+use crate::policy::{self, Policy};
+use crate::text::Text;
+
+/// The longest module file that is read, bytes. Some with debugging symbols have 100 MB.
+const LONGEST_MODULE: usize = 512 << 20;
+
+/// A module on its host.
+pub struct Case<'a> {
+    /// The host.
+    pub host: &'a Host,
+    /// Release of the kernel that is asked about.
+    pub kernel: String,
+    /// Whether that is the kernel which runs: what `/proc` and `/sys` say holds for it.
+    pub runs: bool,
+    /// The module's name, as kmod writes it.
+    pub module: Vec<u8>,
+    /// What modprobe.d and the kernel command line say.
+    pub config: Config,
+    /// What of it could not be read.
+    pub config_failures: Vec<String>,
+    /// Its module index.
+    pub tree: Tree,
+    /// Whose host it is.
+    pub distribution: Distribution,
+    /// The policy in force.
+    pub policy: Policy,
+    /// Who is taken to ask.
+    pub requester: Requester,
+    /// `/proc/modules`; absent if it can't be read.
+    pub live: Option<Vec<Live>>,
+    /// Entries of the connection tracking table when we began to look.
+    pub entries: Option<(std::time::Instant, i64)>,
+    files: OnceCell<BTreeMap<Vec<u8>, Vec<String>>>,
+    log: OnceCell<KernelLog>,
+    kernel_config: OnceCell<KernelConfig>,
+    objects: std::cell::RefCell<BTreeMap<Vec<u8>, std::rc::Rc<Unpacked>>>,
+}
+
+/// A module's file, as far as it could be read.
+#[derive(Debug)]
+pub enum Unpacked {
+    /// There is none.
+    Absent,
+    /// It is there: path, and what is in it or why that could not be read.
+    There(String, Result<Object, String>),
+}
+
+impl<'a> Case<'a> {
+    /// `name`, a module or an alias that stands for one, on `host` with the kernel `kernel` (the running one, or the
+    /// only one there is, by default). `requester` is whoever is taken to ask for it.
+    ///
+    /// # Errors
+    /// A text that says what to do, if nobody tells which kernel.
+    pub fn new(host: &'a Host, kernel: Option<&str>, name: &[u8], requester: Requester) -> Result<Case<'a>, String> {
+        let running = host.kernel();
+        let (kernel, runs) = match (kernel, running) {
+            (Some(kernel), Ok(running)) => (kernel.to_owned(), kernel == running),
+            (Some(kernel), Err(_)) => (kernel.to_owned(), true),
+            (None, running) => (running?, true),
+        };
+        let (config, config_failures) = host.modprobe_config(&kernel);
+        let entries = host.number("/proc/sys/net/netfilter/nf_conntrack_count");
+        let mut case = Case {
+            host,
+            tree: host.modules(&kernel),
+            distribution: Distribution::of(host),
+            policy: host.policy_in_force().policy,
+            requester,
+            live: runs.then(|| live_modules(host)).flatten(),
+            entries: entries.filter(|_| runs).map(|count| (std::time::Instant::now(), count)),
+            files: OnceCell::new(),
+            log: OnceCell::new(),
+            kernel_config: OnceCell::new(),
+            objects: std::cell::RefCell::default(),
+            module: Vec::new(),
+            kernel,
+            runs,
+            config,
+            config_failures,
+        };
+        case.module = case.module_of(name);
+        Ok(case)
+    }
+
+    /// The module that `name` stands for: itself if there is one of that name, else the first that an alias leads to.
+    fn module_of(&self, name: &[u8]) -> Vec<u8> {
+        let name = normalise(name).map_or_else(|| name.to_vec(), std::borrow::Cow::into_owned);
+        let is_module = self.is_live(&name)
+            || self.is_builtin(&name)
+            || !matches!(self.lookup().dependencies(&name), Dependencies::NoModule)
+            || self.files_of(&name).next().is_some();
+        let by_alias = || self.lookup().aliased(&name).into_iter().next();
+        if is_module { name } else { by_alias().unwrap_or(name) }
+    }
+
+    /// The module's name for people.
+    pub fn name(&self) -> String {
+        Text::from(self.module.as_slice()).to_string()
+    }
+
+    /// A name as it stands in the index.
+    pub fn lookup(&self) -> Lookup<'_> {
+        Lookup::new(&self.tree, &self.config)
+    }
+
+    /// Whether the module is in the kernel.
+    pub fn is_there(&self) -> bool {
+        self.is_in_kernel(&self.module)
+    }
+
+    /// Whether `module` is live or built in.
+    pub fn is_in_kernel(&self, module: &[u8]) -> bool {
+        self.is_live(module) || self.is_builtin(module)
+    }
+
+    /// Whether `module` is loaded and initialised.
+    pub fn is_live(&self, module: &[u8]) -> bool {
+        self.runs && self.host.is_live(module)
+    }
+
+    /// Whether `module` is part of the kernel image: the index says it, or there are parameters of it and no state.
+    pub fn is_builtin(&self, module: &[u8]) -> bool {
+        let directory = format!("/sys/module/{}", String::from_utf8_lossy(module));
+        let has_parameters = self.runs
+            && !module.is_empty()
+            && !module.contains(&b'/')
+            && self.host.is_directory(&directory)
+            && !self.host.exists(format!("{directory}/initstate"))
+            && !self.live.as_ref().is_some_and(|live| live.iter().any(|live| live.name == module));
+        has_parameters || self.lookup().is_builtin(module) || self.is_in_builtin_list(module)
+    }
+
+    /// `modules.builtin`, the text, where nobody has made an index of it.
+    fn is_in_builtin_list(&self, module: &[u8]) -> bool {
+        if self.tree.index(IndexFile::Builtin).is_ok() {
+            return false;
+        }
+        let list = self.host.read(format!("{}/modules.builtin", self.directory()), 1 << 20).unwrap_or_default();
+        list.split(|&byte| byte == b'\n').any(|line| crate::modules::module_of_path(line).as_deref() == Some(module))
+    }
+
+    /// `/proc/modules`'s line of `module`.
+    pub fn live_line(&self, module: &[u8]) -> Option<&Live> {
+        self.live.as_ref()?.iter().find(|live| live.name == module)
+    }
+
+    /// `/lib/modules/KERNEL`.
+    pub fn directory(&self) -> String {
+        format!("/lib/modules/{}", self.kernel)
+    }
+
+    /// The path as people outside see it.
+    pub fn shown(&self, path: &str) -> String {
+        Text::from(self.host.shown(path).as_os_str().as_encoded_bytes()).to_string()
+    }
+
+    /// Every module file of this kernel, by the module's name; read from the directory, not from the index.
+    pub fn files(&self) -> &BTreeMap<Vec<u8>, Vec<String>> {
+        self.files.get_or_init(|| self.host.module_files(&self.kernel))
+    }
+
+    /// The files of `module`.
+    pub fn files_of(&self, module: &[u8]) -> impl Iterator<Item = &str> {
+        self.files().get(module).into_iter().flatten().map(String::as_str)
+    }
+
+    /// The path that the index has for `module`; `None` if it knows none.
+    pub fn indexed_path(&self, module: &[u8]) -> Option<String> {
+        let line = self.tree.index(IndexFile::Dep).ok()?.find(module).ok()??;
+        let path = line.split(|&byte| byte == b':').next()?;
+        let path = String::from_utf8_lossy(path).into_owned();
+        Some(if path.starts_with('/') { path } else { format!("{}/{path}", self.directory()) })
+    }
+
+    /// The file that modprobe would load for `module`: the index's, or where that is not there, whatever is.
+    pub fn path_of(&self, module: &[u8]) -> Option<String> {
+        let indexed = self.indexed_path(module).filter(|path| self.host.exists(path));
+        indexed.or_else(|| self.files_of(module).next().map(str::to_owned))
+    }
+
+    /// What is in the file of `module`.
+    pub fn object(&self, module: &[u8]) -> std::rc::Rc<Unpacked> {
+        if let Some(known) = self.objects.borrow().get(module) {
+            return known.clone();
+        }
+        let unpacked = match self.path_of(module) {
+            None => Unpacked::Absent,
+            Some(path) => {
+                let object = self.host.read(&path, LONGEST_MODULE).map_err(|error| format!("cannot be read: {error}"));
+                let object = object.and_then(|bytes| Object::read(&bytes).map_err(|flaw| flaw.to_string()));
+                Unpacked::There(path, object)
+            }
+        };
+        let unpacked = std::rc::Rc::new(unpacked);
+        self.objects.borrow_mut().insert(module.to_vec(), unpacked.clone());
+        unpacked
+    }
+
+    /// All that a load of `module` would load.
+    pub fn closure(&self, module: &[u8]) -> Closure {
+        resolve(module, Flags::default(), &self.tree, &self.config, |module| self.is_live(module))
+    }
+
+    /// What has to be loaded before `module`, by the index and by what the file itself says: names, in load order.
+    pub fn needed_by(&self, module: &[u8]) -> Vec<Vec<u8>> {
+        let mut needed = match self.lookup().dependencies(module) {
+            Dependencies::Known(names) => names.to_vec(),
+            Dependencies::NoModule | Dependencies::Unreadable => Vec::new(),
+        };
+        if let Unpacked::There(_, Ok(object)) = &*self.object(module) {
+            for name in &object.depends {
+                let name =
+                    normalise(name.as_bytes()).map_or_else(|| name.as_bytes().to_vec(), |name| name.into_owned());
+                if !needed.contains(&name) {
+                    needed.push(name);
+                }
+            }
+        }
+        needed
+    }
+
+    /// The kernel's log of this boot.
+    pub fn log(&self) -> &KernelLog {
+        self.log.get_or_init(|| if self.runs { KernelLog::read(self.host) } else { KernelLog::default() })
+    }
+
+    /// What the kernel was built with.
+    pub fn kernel_config(&self) -> &KernelConfig {
+        self.kernel_config.get_or_init(|| KernelConfig::read(self.host, &self.kernel, self.runs))
+    }
+
+    /// Words of the kernel command line.
+    pub fn kernel_command_line(&self) -> Vec<String> {
+        let line = if self.runs { self.host.kernel_command_line() } else { Vec::new() };
+        String::from_utf8_lossy(&line).split_ascii_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Whether the policy in force sizes the table when conntrack gets loaded.
+    pub fn sizes_tables(&self) -> bool {
+        let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
+        let module = Module {
+            name: request.name.clone(),
+            state: ModuleState::Absent,
+            needed_as: crate::model::NeededAs::Target,
+        };
+        let closure = Closure { modules: vec![module], ..Closure::default() };
+        policy::decide(&self.policy, &request, &closure, &Requester::unknown()).carried_out == Action::AllowSysctl
+    }
+}
