@@ -136,6 +136,7 @@ impl<'a> Case<'a> {
         let has_parameters = self.runs
             && !module.is_empty()
             && !module.contains(&b'/')
+            && !module.starts_with(b".")
             && self.host.is_directory(&directory)
             && !self.host.exists(format!("{directory}/initstate"))
             && !self.live.as_ref().is_some_and(|live| live.iter().any(|live| live.name == module));
