@@ -50,12 +50,18 @@ pub fn look(case: &Case) -> Seen {
     names.extend(case.needed_by(&case.module).into_iter().filter(|name| !case.is_in_kernel(name)));
     let names: Vec<String> = names.iter().map(|name| Text::from(name.as_slice()).to_string()).collect();
     let mut findings: Vec<Finding> = Vec::new();
-    for line in &log.lines {
+    // What was refused before it was loaded last was mended since.
+    let loaded = super::records::loaded_at(case, &case.module);
+    let is_later = |line: &&Line| line.seconds.zip(loaded).is_none_or(|(line, loaded)| line > loaded);
+    for line in log.lines.iter().filter(is_later) {
         let Some((cause, words)) =
             names.iter().find_map(|name| of_module(name, &line.text)).or_else(|| of_anybody(&line.text))
         else {
             continue;
         };
+        if line.text.contains("invalid for parameter") && case.config.options_of(&case.module).next().is_none() {
+            continue;
+        }
         let known = findings.iter_mut().find(|finding| finding.summary == words);
         match known {
             Some(known) => {

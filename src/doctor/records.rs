@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 use super::Case;
 use crate::audit::{Entry, entries_of_host};
 use crate::model::{Action, Record, Task};
@@ -11,10 +14,21 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The last load that brought `module` in, as evidence.
 pub fn last_load(case: &Case, module: &[u8]) -> Option<String> {
-    let came = |record: &Record| {
-        record.outcome.as_ref().is_some_and(|outcome| outcome.loaded.iter().any(|name| name.as_bytes() == module))
-    };
-    last(case, came).map(|record| told(&record, "brought it in"))
+    last(case, |record| came_with(record, module)).map(|record| told(&record, "brought it in"))
+}
+
+/// When that was, seconds since boot; `None` if it was not since then, or nobody knows.
+pub fn loaded_at(case: &Case, module: &[u8]) -> Option<f64> {
+    let stat = case.host.read("/proc/stat", 4 << 20).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let booted: f64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let record = last(case, |record| came_with(record, module))?;
+    let time = OffsetDateTime::parse(record.time.as_deref()?, &Rfc3339).ok()?;
+    Some(time.unix_timestamp() as f64 - booted).filter(|seconds| *seconds >= 0.0)
+}
+
+fn came_with(record: &Record, module: &[u8]) -> bool {
+    record.outcome.as_ref().is_some_and(|outcome| outcome.loaded.iter().any(|name| name.as_bytes() == module))
 }
 
 /// The last request that was blocked on its account, as evidence.

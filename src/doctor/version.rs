@@ -20,7 +20,7 @@ pub fn look(case: &Case) -> Seen {
             .iter()
             .any(|name| case.host.exists(format!("{directory}/{name}")))
     };
-    if !releases.iter().any(|release| *release == case.kernel) || !holds_modules(&case.kernel) {
+    if !releases.contains(&case.kernel) || !holds_modules(&case.kernel) {
         let others: Vec<&String> =
             releases.iter().filter(|release| **release != case.kernel && holds_modules(release)).collect();
         return if others.is_empty() { no_modules(case) } else { other_kernels(case, &others) }.into();

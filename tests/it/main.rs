@@ -12,5 +12,6 @@ mod hostile_index;
 mod index;
 mod kernel;
 mod log;
+mod object;
 mod parity;
 mod random;

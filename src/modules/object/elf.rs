@@ -69,6 +69,10 @@ impl<'a> Elf<'a> {
         if count == 0 || u64::from(size) < if elf.is_wide { 64 } else { 40 } {
             return Err(Flaw::Nonsense("header"));
         }
+        let end = table.saturating_add(u64::from(size) * u64::from(count));
+        if end > bytes.len() as u64 {
+            return Err(elf.cut(end));
+        }
         for number in 0..u64::from(count) {
             let section = elf.header(table.saturating_add(number * u64::from(size)))?;
             elf.sections.push(section);

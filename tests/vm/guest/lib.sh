@@ -7,6 +7,7 @@ count=0
 # busybox's shell takes its own applets of these names, whatever PATH says.
 ip() { /usr/sbin/ip "$@"; }
 modprobe() { /sbin/modprobe "$@"; }
+depmod() { /sbin/depmod "$@"; }
 rmmod() { /sbin/rmmod "$@"; }
 lsmod() { /sbin/lsmod "$@"; }
 setpriv() { /usr/bin/setpriv "$@"; }
