@@ -58,7 +58,11 @@ pub fn of(case: &Case, module: &[u8]) -> Vec<Finding> {
                 ))
                 .minor(),
         };
-        let found = found.fixes(comment_out(case, &line.source));
+        let fix = match kernel_word(case, &line.source) {
+            Some(word) => case.distribution.boot_without_name(&word, &name),
+            None => comment_out(case, &line.source),
+        };
+        let found = found.fixes(fix);
         findings.push(found);
     }
     findings
@@ -89,16 +93,19 @@ fn by_kernel(case: &Case, module: &[u8]) -> Option<Finding> {
     names.split(',').any(|listed| listed == name).then(|| {
         Finding::new(Cause::Blacklisted, format!("the kernel command line keeps {name} out"))
             .evidence(format!("{}: {word}: binds every load, insmod's too", case.shown("/proc/cmdline")))
-            .fixes(case.distribution.boot_without(word))
+            .fixes(case.distribution.boot_without_name(word, &name))
     })
 }
 
-/// Commands that take a line of a configuration file, `FILE:LINE`, or a word of the kernel command line away.
+/// The word of the kernel command line behind a line that has no file.
+fn kernel_word(case: &Case, source: &str) -> Option<String> {
+    let words = case.kernel_command_line();
+    (!source.contains(':')).then(|| words.into_iter().find(|word| word.starts_with("modprobe.blacklist=")))?
+}
+
+/// Commands that take a line of a configuration file, `FILE:LINE`, away.
 pub fn comment_out(case: &Case, source: &str) -> Vec<String> {
-    let Some((shown, line)) = source.rsplit_once(':') else {
-        let word = case.kernel_command_line().into_iter().find(|word| word.starts_with("modprobe.blacklist="));
-        return word.map(|word| case.distribution.boot_without(&word)).unwrap_or_default();
-    };
+    let Some((shown, line)) = source.rsplit_once(':') else { return Vec::new() };
     // The path on that host, whatever root it is read below.
     let root = case.shown("/");
     let path = shown.strip_prefix(root.trim_end_matches('/')).unwrap_or(shown);

@@ -83,15 +83,45 @@ impl Distribution {
 
     /// Commands that take `word` from the kernel command line, from the next boot on.
     pub fn boot_without(self, word: &str) -> Vec<String> {
+        self.boot_with(word, "")
+    }
+
+    /// Commands that take `name` out of `word`, a list `KEY=NAME,NAME...` on the kernel command line.
+    pub fn boot_without_name(self, word: &str, name: &str) -> Vec<String> {
+        let (key, names) = word.split_once('=').unwrap_or((word, ""));
+        let left: Vec<&str> = names.split(',').filter(|listed| *listed != name && !listed.is_empty()).collect();
+        if left.is_empty() {
+            self.boot_without(word)
+        } else {
+            self.boot_with(word, &format!("{key}={}", left.join(",")))
+        }
+    }
+
+    /// Commands that put `new` in the place of `word` on the kernel command line, from the next boot on.
+    fn boot_with(self, word: &str, new: &str) -> Vec<String> {
         let command = match self.family {
-            Family::Fedora => format!("grubby --update-kernel=ALL --remove-args={}", quoted(word)),
-            Family::Debian | Family::Ubuntu => {
-                let pattern: String =
-                    word.chars().flat_map(|c| if c == '.' { vec!['\\', c] } else { vec![c] }).collect();
-                let pattern = pattern.replace('/', "\\/");
-                format!("sed -i {} /etc/default/grub && update-grub", quoted(&format!("s/ *\\b{pattern}//")))
+            Family::Fedora if new.is_empty() => format!("grubby --update-kernel=ALL --remove-args={}", quoted(word)),
+            Family::Fedora => {
+                format!("grubby --update-kernel=ALL --remove-args={} --args={}", quoted(word), quoted(new))
             }
-            Family::Other => format!("# take {} from the boot loader's kernel command line", quoted(word)),
+            Family::Debian | Family::Ubuntu => {
+                let escaped = |text: &str| -> String {
+                    let special = |c: char| "\\/.*[]^$&".contains(c);
+                    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+                };
+                // What stands before the word ends another one, or begins the value.
+                let (old, new) = (escaped(word), escaped(new));
+                let script = format!("/^GRUB_CMDLINE_LINUX/s/\\([ \"']\\){old}\\([ \"']\\)/\\1{new}\\2/");
+                format!("sed -i {} /etc/default/grub /etc/default/grub.d/*.cfg; update-grub", quoted(&script))
+            }
+            Family::Other if new.is_empty() => {
+                format!("# take {} from the boot loader's kernel command line", quoted(word))
+            }
+            Family::Other => format!(
+                "# put {} in the place of {} in the boot loader's kernel command line",
+                quoted(new),
+                quoted(word)
+            ),
         };
         vec![command, "reboot".to_owned()]
     }
@@ -186,6 +216,33 @@ mod tests {
         for path in ["/lib/modules/6.1.0/kernel/net/x.ko", "/usr/lib/modules/6.1.0/kernel/net/x.ko"] {
             let fix = distribution.bring(&host, "6.1.0", Some(path), true);
             assert_eq!(fix, ["apt-get install --reinstall -y linux-image-6.1.0"]);
+        }
+    }
+
+    #[test]
+    fn one_name_of_several_leaves_the_kernel_command_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("grub");
+        for (line, word, name, expected) in [
+            (
+                "\"quiet module_blacklist=a,nf_conntrack,b\"",
+                "module_blacklist=a,nf_conntrack,b",
+                "nf_conntrack",
+                "\"quiet module_blacklist=a,b\"",
+            ),
+            ("\"module_blacklist=nf_conntrack quiet\"", "module_blacklist=nf_conntrack", "nf_conntrack", "\" quiet\""),
+            ("\"x.module_blacklist=a\"", "module_blacklist=a", "a", "\"x.module_blacklist=a\""),
+            ("'modprobe.blacklist=a'", "modprobe.blacklist=a", "a", "''"),
+        ] {
+            std::fs::write(&file, format!("GRUB_CMDLINE_LINUX_DEFAULT={line}\n")).unwrap();
+            let commands = Distribution { family: Family::Debian }.boot_without_name(word, name);
+            let command =
+                commands[0].replace("/etc/default/grub /etc/default/grub.d/*.cfg; update-grub", file.to_str().unwrap());
+            assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success());
+            let found = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(found, format!("GRUB_CMDLINE_LINUX_DEFAULT={expected}\n"), "{command}");
+            let commands = Distribution { family: Family::Fedora }.boot_without_name(word, name);
+            assert!(commands[0].starts_with("grubby --update-kernel=ALL --remove-args="), "{commands:?}");
         }
     }
 

@@ -86,6 +86,10 @@ fn finding(case: &Case, cause: Cause, words: String, line: &Line) -> Finding {
             finding = finding.evidence(format!("{source}: sets parameters of it"));
             finding.fix.extend(super::blocked::comment_out(case, &source));
         }
+        let prefix = format!("{}.", case.name());
+        let words = case.kernel_command_line();
+        let of_kernel = words.iter().filter(|word| word.replace('-', "_").starts_with(&prefix));
+        finding.fix.extend(of_kernel.flat_map(|word| case.distribution.boot_without(word)));
         return finding.fix(load(case));
     }
     let path = case.path_of(&case.module);

@@ -38,6 +38,9 @@ pub fn look(case: &Case) -> Seen {
         _ => finding.evidence(format!("{}: does not list it", case.shown("/proc/modules"))),
     };
     finding.evidence.extend(super::records::last_load(case, &case.module));
+    if super::records::loaded_at(case, &case.module).is_some() {
+        finding = finding.evidence("it was there since this boot: somebody has unloaded it");
+    }
     match at_boot(case, &case.module) {
         Some(place) => {
             finding = finding
