@@ -8,9 +8,6 @@ use super::{Case, Cause, Finding, Seen, blocked, version};
 const ABOVE: [&str; 4] = ["xt_conntrack", "xt_state", "nft_ct", "nf_nat"];
 
 pub fn look(case: &Case) -> Seen {
-    if case.module != b"nf_conntrack" {
-        return Seen::Well("is asked of nf_conntrack only".to_owned());
-    }
     if !case.host.is_directory(case.directory()) {
         // Whatever is not loaded yet can't come any more; whether it is needed, nobody knows.
         return match version::look(case) {

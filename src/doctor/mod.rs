@@ -227,18 +227,24 @@ const WAY_IN: [(&str, Look); 14] = [
 ];
 
 /// What is looked at once it is there.
-const ONCE_THERE: [(&str, Look); 6] = [
-    ("loaded", not_loaded::look),
+const ONCE_THERE: [(&str, Look); 2] = [("loaded", not_loaded::look), ("kernel.modprobe", helper::look)];
+
+/// What is looked at besides once connection tracking is there.
+const TRACKING: [(&str, Look); 4] = [
     ("table", table::look),
     ("after a reboot", table::look_at_next_boot),
     ("use", table_use::look),
     ("what builds on it", dependents::look),
-    ("kernel.modprobe", helper::look),
 ];
 
 /// Examines the module of `case`.
 pub fn examine(case: &Case) -> Report {
-    let checks: &[(&'static str, Look)] = if case.is_there() { &ONCE_THERE } else { &WAY_IN };
+    let is_tracking = case.module == b"nf_conntrack";
+    let checks: Vec<&(&'static str, Look)> = match (case.is_there(), is_tracking) {
+        (false, _) => WAY_IN.iter().collect(),
+        (true, false) => ONCE_THERE.iter().collect(),
+        (true, true) => ONCE_THERE.iter().chain(&TRACKING).collect(),
+    };
     let mut report = Report { module: case.name(), loaded: case.is_there(), findings: Vec::new(), checks: Vec::new() };
     for (check, look) in checks {
         let (result, detail) = match look(case) {

@@ -61,9 +61,6 @@ fn statistics(case: &Case) -> Vec<(String, u64)> {
 }
 
 pub fn look(case: &Case) -> Seen {
-    if case.module != b"nf_conntrack" {
-        return Seen::Well("is no table's module".to_owned());
-    }
     let Some(table) = Table::read(case) else {
         return Seen::Nothing(format!("{}: can't be read in this network namespace", case.shown(MAX)));
     };
@@ -194,9 +191,6 @@ fn long_chains(case: &Case, table: &Table) -> Option<Finding> {
 
 /// Whether the next boot makes the table as large as it is now, where that matters.
 pub fn look_at_next_boot(case: &Case) -> Seen {
-    if case.module != b"nf_conntrack" {
-        return Seen::Well("is no table's module".to_owned());
-    }
     let Some(table) = Table::read(case) else {
         return Seen::Nothing(format!("{}: can't be read in this network namespace", case.shown(MAX)));
     };
