@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Common, apply, exit};
+use super::{Common, apply, exit, hooks};
 use crate::conntrack::{self, Wanted};
 use crate::delegate::Plan;
-use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
+use crate::host::{HELPER, HOOKS, Host, KERNEL_MODPROBE, RUN};
 use crate::model::{Action, Caller, Change, Closure, Module, ModuleState, NeededAs, Request, Requester, Value};
 use crate::policy::{self, Policy, Rule, Trust};
 use crate::requester::{self, recorder};
@@ -26,8 +26,8 @@ const KERNELS_OWN: &str = "/sbin/modprobe";
 /// How long the helper may take to prove that it runs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Has the kernel write down who asks, applies the policy files, then makes the kernel ask us. Refuses where that would
-/// not work.
+/// Has the kernel write down who asks, applies the policy files, then makes the kernel ask us, and modprobe(8) and libkmod
+/// as well. Refuses where that would not work.
 pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
     // First, since rules may ask who.
     let recorder = record(host);
@@ -49,6 +49,7 @@ pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
                 Err(why) => say!("no recorder: {why}; who asks is looked for among the tasks that wait"),
             }
             std::iter::once(&said).chain(&raise(host)).for_each(|line| say!("{line}"));
+            let status = status.max(apply::hook(host));
             match unheard(host) {
                 Some(problem) => {
                     complain!("guard: {problem}");
@@ -148,14 +149,18 @@ fn raise(host: &Host) -> Vec<String> {
     changes.iter().map(line).collect()
 }
 
-/// Gives the kernel its former helper back. A helper that is not ours is left alone.
+/// Gives the kernel its former helper back, and takes the `install` lines away. A helper that is not ours is left alone.
 pub fn disable(host: &Host, _: &Common) -> u8 {
     match disarm(host).and_then(|said| {
+        let unhooked = hooks::remove(host)?;
         let removed = if host.is_this() { recorder::remove()? } else { false };
-        Ok((said, removed))
+        Ok((said, unhooked, removed))
     }) {
-        Ok((said, removed)) => {
+        Ok((said, unhooked, removed)) => {
             say!("{said}");
+            if unhooked {
+                say!("install lines: removed {HOOKS}");
+            }
             if removed {
                 say!("recorder: taken out of the kernel");
             }

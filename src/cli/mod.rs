@@ -23,8 +23,10 @@ mod assumed;
 mod check;
 mod dry_run;
 mod enable;
+mod hooks;
 mod log;
 mod status;
+mod ways;
 
 use std::ffi::OsString;
 use std::io::Write;

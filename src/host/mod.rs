@@ -26,14 +26,17 @@ pub use policy::{InForce, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
 pub const KERNEL_MODPROBE: &str = "/proc/sys/kernel/modprobe";
-/// Where the helper is installed.
-pub const HELPER: &str = "/usr/sbin/modprobe-guard";
+/// Where the helper is installed; `install` lines name it too.
+pub use crate::modules::HELPER;
 /// The administrator's part of the configuration.
 pub const ETC: &str = "/etc/modprobe-guard";
 /// The distribution's part of the configuration.
 pub const USR_LIB: &str = "/usr/lib/modprobe-guard";
 /// The policy in force, checked and resolved, below [`ETC`].
 pub const POLICY_IN_FORCE: &str = "/etc/modprobe-guard/policy.bin";
+/// The `install` lines that have modprobe(8) and libkmod ask us. In memory: builders of initramfs images take along what
+/// lies in `/etc` and `/usr/lib`, and there a helper that is not there would be run.
+pub const HOOKS: &str = "/run/modprobe.d/modprobe-guard.conf";
 /// Memory-backed state: records that have not been written to disk yet.
 pub const RUN: &str = "/run/modprobe-guard";
 /// The audit log's directory.

@@ -10,7 +10,9 @@ mod config;
 #[cfg(test)]
 mod fixture;
 mod glob;
+mod hook;
 mod index;
+mod inventory;
 mod kernel_line;
 mod lines;
 mod lookup;
@@ -21,6 +23,8 @@ pub use blocks::{Damage, ReadAt};
 pub use closure::{Flags, resolve};
 pub use config::Config;
 pub use glob::glob_match;
+pub use hook::{HELPER, install_line};
 pub use index::{Index, Value};
+pub use inventory::{has_softdeps, names};
 pub use names::normalise;
 pub use tree::{IndexFile, Source, Tree, Unopened};
