@@ -11,6 +11,8 @@ use crate::modules::{self, Config, Flags, Tree, install_line, normalise};
 use crate::policy::{self, Concern, Policy, Rule};
 use crate::text::Text;
 
+/// What kmod runs the lines by (system(3)): without it every one of them would fail, and with it the load.
+const SHELL: &str = "/bin/sh";
 /// What stands above the lines.
 const HEADER: &str = "\
 # Written by `guard enable` and `guard apply`. `guard disable` takes it away; it does not outlive a reboot either.
@@ -48,10 +50,12 @@ impl Hooks {
             return Ok(Hooks::default());
         }
         let (config, _) = host.modprobe_config(&kernel);
-        Ok(Hooks::sorted(&host.policy_in_force().policy, &modules::names(&tree)?, &tree, &config))
+        let policy = host.policy_in_force().policy;
+        Ok(Hooks::sorted(&policy, &modules::names(&tree)?, &tree, &config, &host.shown(HOOKS).display().to_string()))
     }
 
-    fn sorted(policy: &Policy, names: &[Vec<u8>], tree: &Tree, config: &Config) -> Hooks {
+    /// `own`: our file; what somebody else wrote into it has no say.
+    fn sorted(policy: &Policy, names: &[Vec<u8>], tree: &Tree, config: &Config, own: &str) -> Hooks {
         let mut hooks = Hooks { about_names: about_names(policy, names), ..Hooks::default() };
         let concerns = names.iter().filter_map(|name| {
             let name = Text(name.clone());
@@ -63,7 +67,7 @@ impl Hooks {
             false => BTreeSet::new(),
         };
         for (concern, name) in concerns {
-            if let Some(source) = config.installed_by(name.as_bytes()) {
+            if let Some(source) = config.installed_by(name.as_bytes()).filter(|source| !source.starts_with(own)) {
                 hooks.installed_by_others.push((name, source));
             } else if modules::has_softdeps(name.as_bytes(), tree, config) {
                 hooks.with_softdeps.push(name);
@@ -146,6 +150,8 @@ pub fn write(host: &Host, hooks: &Hooks) -> Result<bool, String> {
     let is_new = !host.exists(directory);
     if text.is_empty() {
         remove(host)?;
+    } else if !host.exists(SHELL) {
+        return Err(format!("{SHELL}: not there, and kmod runs install lines by it: none was written"));
     } else if host.read(HOOKS, text.len()).ok().is_none_or(|present| present != text.as_bytes()) {
         host.own_directory(directory, Some(Mode::from_bits_truncate(0o755)))
             .and_then(|directory| directory.replace(name, text.as_bytes()))

@@ -59,7 +59,7 @@ pub fn all(host: &Host, armed: bool, hooks: &Result<Hooks, String>) -> Vec<Way> 
             ways.push(by_kmod(host, armed, hooks));
             ways.extend(open(hooks));
         }
-        Err(error) => ways.push(kmod(false, "nothing".into(), Some(error.clone()))),
+        Err(error) => ways.push(kmod(false, error.clone(), None)),
     }
     ways.push(by_root(host));
     ways
@@ -74,7 +74,7 @@ fn by_kmod(host: &Host, armed: bool, hooks: &Hooks) -> Way {
         (None, 0) => kmod(armed, "no module to ask about".into(), (!armed).then(|| "guard enable".to_owned())),
         (None, count) => kmod(true, format!("install lines of {count} modules, {HOOKS}"), None),
         (Some(_), _) if !armed => kmod(false, "nothing".into(), Some("guard enable".into())),
-        (Some(problem), _) => kmod(false, "nothing".into(), Some(problem)),
+        (Some(problem), _) => kmod(false, problem, None),
     }
 }
 

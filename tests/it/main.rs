@@ -7,6 +7,7 @@ mod arming;
 mod cases;
 mod glob;
 mod helper;
+mod hooks;
 mod hostile_index;
 mod index;
 mod kernel;
