@@ -36,7 +36,7 @@ pub fn hook(host: &Host) -> u8 {
     if is_new && host.exists("/run/udev/control") {
         say!("  udev reads them after udevadm control --reload: that directory was not there before");
     }
-    for line in ways::open(&hooks).iter().flat_map(ways::Way::lines) {
+    for line in ways::open(&hooks).iter().flat_map(ways::Way::shown) {
         say!("  {line}");
     }
     exit::GOOD

@@ -32,7 +32,7 @@ pub struct Hooks {
     /// Those blocked by name or by default only, and needed by what is permitted. kmod does not tell for whom it runs a
     /// line, so theirs would block that as well.
     pub needed: Vec<Text>,
-    /// Rules about names that are no modules: `"ID" (FILE:LINE)`. To kmod an `install` line of an alias is a module of
+    /// Rules about names that are no modules: `ID (FILE:LINE)`. To kmod an `install` line of an alias is a module of
     /// that name, so that what is permitted could not be loaded by it any more.
     pub about_names: Vec<String>,
 }
@@ -90,10 +90,10 @@ impl Hooks {
     /// Why the file does not say what it should, or is not heard; `None` if all is well.
     pub fn problem(&self, host: &Host) -> Option<String> {
         let shown = host.shown(HOOKS).display().to_string();
-        // One byte more than it should have is enough to tell.
         let text = self.text();
         let present = match host.exists(HOOKS) {
             false => Some(Vec::new()),
+            // What is longer is refused, and is something else as well.
             true => host.read(HOOKS, text.len()).ok(),
         };
         if present.is_none_or(|present| present != text.as_bytes()) {
@@ -136,7 +136,7 @@ fn about_names(policy: &Policy, names: &[Vec<u8>]) -> Vec<String> {
         let requests = rule.requests.as_ref();
         rule.action != Action::Allow && requests.is_some_and(|patterns| !patterns.iter().all(is_module))
     };
-    policy.rules.iter().filter(is_one).map(|rule| format!("\"{}\" ({})", rule.id, rule.source)).collect()
+    policy.rules.iter().filter(is_one).map(|rule| format!("{} ({})", rule.id, rule.source)).collect()
 }
 
 /// Writes the lines for the policy in force, or removes the file where there is none to write. Whether it had to make the

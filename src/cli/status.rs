@@ -128,7 +128,7 @@ fn recorder(host: &Host) -> Recorder {
 
 fn print(status: &Status) {
     say!("{}", if status.armed { "armed" } else { "NOT ARMED" });
-    for line in status.ways.iter().flat_map(Way::lines) {
+    for line in status.ways.iter().flat_map(Way::shown) {
         say!("  {line}");
     }
     say!("  policy   {} ({} rules)", status.policy, status.rules);

@@ -24,18 +24,31 @@ pub struct Way {
     /// The modules that it is open for, where it is not open for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<Text>,
+    /// The rules that it is open for, `ID (FILE:LINE)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// Where in modprobe.d the reason stands for each of the modules, `FILE:LINE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
 impl Way {
-    /// Lines for people.
-    pub fn lines(&self) -> Vec<String> {
+    fn new(way: &'static str, covered: bool, by: impl Into<String>, closed_by: Option<&str>) -> Way {
+        let closed_by = closed_by.map(str::to_owned);
+        Way { way, covered, by: by.into(), closed_by, modules: Vec::new(), rules: Vec::new(), lines: Vec::new() }
+    }
+
+    /// For people: one line or some.
+    pub fn shown(&self) -> Vec<String> {
         let state = if self.covered { "covered" } else { "open" };
         let mut lines = vec![format!("{state:<8} {:<54} {}", self.way, self.by)];
-        if !self.modules.is_empty() {
-            let named: Vec<String> = self.modules.iter().take(NAMED).map(ToString::to_string).collect();
-            let more = self.modules.len().saturating_sub(NAMED);
+        let at = |place: usize| self.lines.get(place).map_or_else(String::new, |line| format!(" ({line})"));
+        let modules = self.modules.iter().enumerate().map(|(place, module)| format!("{module}{}", at(place)));
+        let named: Vec<String> = modules.chain(self.rules.iter().cloned()).collect();
+        if let Some(some) = named.get(..NAMED.min(named.len())).filter(|some| !some.is_empty()) {
+            let more = named.len().saturating_sub(NAMED);
             let more = if more == 0 { String::new() } else { format!(" and {more} more, see --json") };
-            lines.push(format!("         {}{more}", named.join(", ")));
+            lines.push(format!("         {}{more}", some.join(", ")));
         }
         lines.extend(self.closed_by.as_ref().map(|remedy| format!("         closed by {remedy}")));
         lines
@@ -44,77 +57,74 @@ impl Way {
 
 /// All of them. `hooks`: what there is to be covered besides requests of the kernel, or why that is not known.
 pub fn all(host: &Host, armed: bool, hooks: &Result<Hooks, String>) -> Vec<Way> {
-    let mut ways: Vec<Way> = ["requests of the kernel", "libxtables (iptables-legacy)"]
-        .into_iter()
-        .map(|way| Way {
-            way,
-            covered: armed,
-            by: if armed { "kernel.modprobe" } else { "nothing" }.to_owned(),
-            closed_by: (!armed).then(|| "guard enable".to_owned()),
-            modules: Vec::new(),
-        })
-        .collect();
+    let by = if armed { "kernel.modprobe" } else { "nothing" };
+    let closed_by = (!armed).then_some("guard enable");
+    let mut ways = vec![
+        Way::new("requests of the kernel", armed, by, closed_by),
+        Way::new("libxtables (iptables-legacy)", armed, by, closed_by),
+    ];
+    const KMOD: &str = "modprobe(8) and libkmod (udev, systemd)";
     match hooks {
         Ok(hooks) => {
-            ways.push(by_kmod(host, armed, hooks));
+            ways.push(match (hooks.problem(host), hooks.hooked.len()) {
+                (None, 0) => Way::new(KMOD, armed, "no module to ask about", closed_by),
+                (None, count) => Way::new(KMOD, true, format!("install lines of {count} modules, {HOOKS}"), None),
+                (Some(_), _) if !armed => Way::new(KMOD, false, "nothing", closed_by),
+                (Some(problem), _) => Way::new(KMOD, false, problem, None),
+            });
             ways.extend(open(hooks));
         }
-        Err(error) => ways.push(kmod(false, error.clone(), None)),
+        Err(error) => ways.push(Way::new(KMOD, false, error, None)),
     }
     ways.push(by_root(host));
     ways
 }
 
-fn kmod(covered: bool, by: String, closed_by: Option<String>) -> Way {
-    Way { way: "modprobe(8) and libkmod (udev, systemd)", covered, by, closed_by, modules: Vec::new() }
-}
-
-fn by_kmod(host: &Host, armed: bool, hooks: &Hooks) -> Way {
-    match (hooks.problem(host), hooks.hooked.len()) {
-        (None, 0) => kmod(armed, "no module to ask about".into(), (!armed).then(|| "guard enable".to_owned())),
-        (None, count) => kmod(true, format!("install lines of {count} modules, {HOOKS}"), None),
-        (Some(_), _) if !armed => kmod(false, "nothing".into(), Some("guard enable".into())),
-        (Some(problem), _) => kmod(false, problem, None),
-    }
-}
-
 /// What `install` lines do not reach, if there is anything.
 pub fn open(hooks: &Hooks) -> Vec<Way> {
-    let others = hooks.installed_by_others.iter().map(|(name, source)| format!("{name} ({source})"));
+    let (others, lines) = hooks.installed_by_others.iter().cloned().unzip();
     let ways = [
         Way {
-            way: "modprobe and libkmod: modules with soft dependencies",
-            covered: false,
-            by: "nothing: kmod runs no install line of theirs".into(),
-            closed_by: Some(
-                "a line `softdep MODULE pre:` in /etc/modprobe.d/00-own.conf, which leaves those out, and guard apply"
-                    .into(),
-            ),
             modules: hooks.with_softdeps.clone(),
+            ..Way::new(
+                "modprobe and libkmod: modules with soft dependencies",
+                false,
+                "nothing: kmod runs no install line of theirs",
+                Some(
+                    "a line `softdep MODULE pre:` in /etc/modprobe.d/00-own.conf, which leaves those out, and guard apply",
+                ),
+            )
         },
         Way {
-            way: "modprobe and libkmod: modules with install lines",
-            covered: false,
-            by: "those, which are not ours and stay".into(),
-            closed_by: Some("taking them away, and guard apply".into()),
-            modules: others.map(|text| Text::from(text.as_str())).collect(),
+            modules: others,
+            lines,
+            ..Way::new(
+                "modprobe and libkmod: modules with install lines",
+                false,
+                "those, which are not ours and stay",
+                Some("taking them away, and guard apply"),
+            )
         },
         Way {
-            way: "modprobe and libkmod: what permitted modules need",
-            covered: false,
-            by: "nothing: blocked only if asked for by name".into(),
-            closed_by: Some("a rule that names them; it also blocks what needs them".into()),
             modules: hooks.needed.clone(),
+            ..Way::new(
+                "modprobe and libkmod: what permitted modules need",
+                false,
+                "nothing: blocked only if asked for by name",
+                Some("a rule that names them; it also blocks what needs them"),
+            )
         },
         Way {
-            way: "modprobe and libkmod: rules about names",
-            covered: false,
-            by: "nothing: names of modules only have install lines".into(),
-            closed_by: Some("the key `modules` in these rules, for what the names stand for".into()),
-            modules: hooks.about_names.iter().map(|rule| Text::from(rule.as_str())).collect(),
+            rules: hooks.about_names.clone(),
+            ..Way::new(
+                "modprobe and libkmod: rules about names",
+                false,
+                "nothing: only modules have install lines",
+                Some("the key `modules` in these rules, for what the names stand for"),
+            )
         },
     ];
-    ways.into_iter().filter(|way| !way.modules.is_empty()).collect()
+    ways.into_iter().filter(|way| !(way.modules.is_empty() && way.rules.is_empty())).collect()
 }
 
 /// What root can do without asking anybody, and what the kernel itself refuses.
@@ -137,11 +147,5 @@ fn by_root(host: &Host) -> Way {
         true => "kernel.modules_disabled=1 for all modules; module.sig_enforce=1 or lockdown for foreign ones",
         false => "kernel.modules_disabled=1, for all modules",
     };
-    Way {
-        way: "insmod, finit_module(2) by root",
-        covered: disabled,
-        by,
-        closed_by: (!disabled).then(|| remedies.to_owned()),
-        modules: Vec::new(),
-    }
+    Way::new("insmod, finit_module(2) by root", disabled, by, (!disabled).then_some(remedies))
 }

@@ -28,7 +28,7 @@ blocked() {
 	equal "$(($(records) - before))" 1 || return 1
 	guard log --json | tail -n 1 >/run/record
 	contains "$(cat /run/record)" '"action":"block","enforced":true,"rule":"no"' || return 1
-	grep -q "\"caller\":\"hook\".*\"confidence\":\"exact\".*\"pid\":$(cat /run/asker)," /run/record || {
+	grep -q "\"caller\":\"hook\".*\"confidence\":\"exact\".*\"pid\":$(cat /run/asker),\"tid\"" /run/record || {
 		echo "asked for by another than $(cat /run/asker): $(cat /run/record)"
 		return 1
 	}
@@ -70,9 +70,9 @@ check nothing_came not is_loaded nf_conntrack
 before=$(records)
 /sbin/modprobe af_alg
 check allowed sh -c ". /lib.sh; is_loaded af_alg && equal '$(records)' '$before'"
-armed=$(guard --dry-run --json iptable_nat nf_conntrack mine)
+armed=$(guard --dry-run iptable_nat nf_conntrack mine)
 mv /run/modprobe.d /run/aside
-check dry_run_same equal "$armed" "$(guard --dry-run --json iptable_nat nf_conntrack mine)"
+check dry_run_same equal "$armed" "$(guard --dry-run iptable_nat nf_conntrack mine)"
 mv /run/aside /run/modprobe.d
 
 # Sizing: the table is right when modprobe ends.
