@@ -8,7 +8,7 @@ use crate::host::{HOOKS, Host};
 use crate::judge;
 use crate::model::{Action, Closure, Module, ModuleState, NeededAs};
 use crate::modules::{self, Config, Flags, Tree, install_line, normalise};
-use crate::policy::{self, Concern, Policy, Rule};
+use crate::policy::{self, Concern, Patterns, Policy, Rule};
 use crate::text::Text;
 
 /// What kmod runs the lines by (system(3)): without it every one of them would fail, and with it the load.
@@ -29,8 +29,8 @@ pub struct Hooks {
     pub with_softdeps: Vec<Text>,
     /// Those with an `install` line that is not ours, and where that stands.
     pub installed_by_others: Vec<(Text, String)>,
-    /// Those blocked by name or by default only, and needed by what is permitted. kmod does not tell for whom it runs a
-    /// line, so theirs would block that as well.
+    /// Those blocked by name or by default only, and permitted by another name or needed by what is. kmod does not tell for
+    /// whom or by which name it runs a line, so theirs would block that as well.
     pub needed: Vec<Text>,
     /// Rules about names that are no modules: `ID (FILE:LINE)`. To kmod an `install` line of an alias is a module of
     /// that name, so that what is permitted could not be loaded by it any more.
@@ -51,11 +51,11 @@ impl Hooks {
         }
         let (config, _) = host.modprobe_config(&kernel);
         let policy = host.policy_in_force().policy;
-        Ok(Hooks::sorted(&policy, &modules::names(&tree)?, &tree, &config, &host.shown(HOOKS).display().to_string()))
+        Hooks::sorted(&policy, &modules::names(&tree)?, &tree, &config, &host.shown(HOOKS).display().to_string())
     }
 
     /// `own`: our file; what somebody else wrote into it has no say.
-    fn sorted(policy: &Policy, names: &[Vec<u8>], tree: &Tree, config: &Config, own: &str) -> Hooks {
+    fn sorted(policy: &Policy, names: &[Vec<u8>], tree: &Tree, config: &Config, own: &str) -> Result<Hooks, String> {
         let mut hooks = Hooks { about_names: about_names(policy, names), ..Hooks::default() };
         let concerns = names.iter().filter_map(|name| {
             let name = Text(name.clone());
@@ -63,7 +63,7 @@ impl Hooks {
         });
         let concerns: Vec<(Concern, Text)> = concerns.collect();
         let needed = match concerns.iter().any(|(concern, _)| *concern == Concern::IfAskedFor) {
-            true => needed_by_permitted(policy, names, tree, config),
+            true => needed_by_permitted(policy, names, tree, config)?,
             false => BTreeSet::new(),
         };
         for (concern, name) in concerns {
@@ -77,7 +77,7 @@ impl Hooks {
                 hooks.hooked.push(name);
             }
         }
-        hooks
+        Ok(hooks)
     }
 
     /// The file, without end for nothing.
@@ -109,22 +109,38 @@ impl Hooks {
     }
 }
 
-/// Modules that may be loaded because another one is that is permitted to somebody, though nobody asked for them.
-fn needed_by_permitted(policy: &Policy, names: &[Vec<u8>], tree: &Tree, config: &Config) -> BTreeSet<Text> {
+/// Modules that may be loaded though nobody asked for them by their own names: because another one is that is permitted
+/// to somebody, or because a rule permits a name that stands for them.
+fn needed_by_permitted(
+    policy: &Policy,
+    names: &[Vec<u8>],
+    tree: &Tree,
+    config: &Config,
+) -> Result<BTreeSet<Text>, String> {
     let mut needed = BTreeSet::new();
-    for name in names {
-        let name = Text(name.clone());
-        let target = Module { name: name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
-        // By itself first: with an allow-list most are blocked by that, and nothing has to be looked up.
-        if !policy::may_pass(policy, &name, &Closure { modules: vec![target], ..Closure::default() }) {
-            continue;
-        }
+    let mut take = |name: Text| {
         let closure = modules::resolve(name.as_bytes(), Flags::default(), tree, config, |_| false);
         if policy::may_pass(policy, &name, &closure) {
             needed.extend(closure.modules.into_iter().map(|module| module.name).filter(|other| *other != name));
         }
+    };
+    for name in names {
+        let name = Text(name.clone());
+        let target = Module { name: name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
+        // By itself first: with an allow-list most are blocked by that, and nothing has to be looked up.
+        if policy::may_pass(policy, &name, &Closure { modules: vec![target], ..Closure::default() }) {
+            take(name);
+        }
     }
-    needed
+    let permitted = policy.rules.iter().filter(|rule| rule.action != Action::Block);
+    let permitted: Vec<&Patterns> = permitted.filter_map(|rule| rule.requests.as_ref()).collect();
+    if !permitted.is_empty() {
+        permitted.iter().flat_map(|patterns| patterns.iter()).map(Text::from).for_each(&mut take);
+        // An alias is a pattern, and so is what the rule has: where they meet, the alias's own text mostly does as well.
+        let aliases = modules::aliases(tree)?.into_iter();
+        aliases.filter(|alias| permitted.iter().any(|patterns| patterns.matches(alias))).map(Text).for_each(take);
+    }
+    Ok(needed)
 }
 
 /// Rules that block or size by names which are no modules.

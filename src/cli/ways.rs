@@ -108,7 +108,7 @@ pub fn open(hooks: &Hooks) -> Vec<Way> {
         Way {
             modules: hooks.needed.clone(),
             ..Way::new(
-                "modprobe and libkmod: what permitted modules need",
+                "modprobe and libkmod: what permitted requests need",
                 false,
                 "nothing: blocked only if asked for by name",
                 Some("a rule that names them; it also blocks what needs them"),

@@ -10,7 +10,18 @@ use super::tree::{IndexFile, Tree};
 /// # Errors
 /// If `modules.dep.bin` can't be read, or is damaged anywhere: its path, and what is wrong with it.
 pub fn names(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
-    let file = IndexFile::Dep;
+    keys(tree, IndexFile::Dep)
+}
+
+/// The aliases in all modules, which are patterns, sorted.
+///
+/// # Errors
+/// As with [`names`], of `modules.alias.bin`.
+pub fn aliases(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
+    keys(tree, IndexFile::Alias)
+}
+
+fn keys(tree: &Tree, file: IndexFile) -> Result<Vec<Vec<u8>>, String> {
     let keys = tree.index(file).and_then(|index| Ok(index.keys()?));
     keys.map_err(|unread| unread.of(tree, file))
 }

@@ -25,6 +25,6 @@ pub use config::Config;
 pub use glob::glob_match;
 pub use hook::{HELPER, install_line};
 pub use index::{Index, Value};
-pub use inventory::{has_softdeps, names};
+pub use inventory::{aliases, has_softdeps, names};
 pub use names::normalise;
 pub use tree::{IndexFile, Source, Tree, Unopened};

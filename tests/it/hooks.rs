@@ -48,7 +48,8 @@ impl Armable {
             ),
         );
         host.put("lib/modules/6.1.0/modules.softdep", "softdep btrfs pre: libcrc32c\n");
-        for file in ["modules.alias", "modules.symbols", "modules.builtin", "modules.builtin.alias"] {
+        host.put("lib/modules/6.1.0/modules.alias", "alias net-pf-38 af_alg\n");
+        for file in ["modules.symbols", "modules.builtin", "modules.builtin.alias"] {
             host.put(&format!("lib/modules/6.1.0/{file}"), "");
         }
         write_indexes(&modules);
@@ -147,13 +148,26 @@ fn which_modules_have_one() {
         ("", vec![("requests = [\"af_alg\"]", "block")], &["af_alg"], ""),
         ("", vec![("requests = [\"af_alg\", \"crypto-*\"]", "block")], &["af_alg"], "rules about names"),
         // What is permitted needs it, by whatever name that is asked for.
-        ("", vec![("requests = [\"nf_conntrack\"]", "block")], &[], "what permitted modules need"),
-        (block, vec![("modules = [\"iptable_nat\"]", "allow")], &["af_alg"], "what permitted modules need"),
+        ("", vec![("requests = [\"nf_conntrack\"]", "block")], &[], "what permitted requests need"),
+        (block, vec![("modules = [\"iptable_nat\"]", "allow")], &["af_alg"], "what permitted requests need"),
         (
             block,
             vec![("modules = [\"iptable_nat\"]", "allow"), (conntrack, "allow-sysctl")],
             &["af_alg", "nf_conntrack"],
-            "what permitted modules need",
+            "what permitted requests need",
+        ),
+        // By an alias, exact or not.
+        (
+            block,
+            vec![("requests = [\"net-pf-38\"]", "allow")],
+            &["iptable_nat", "libcrc32c", "nf_conntrack", "nf_nat"],
+            "what permitted requests need",
+        ),
+        (
+            block,
+            vec![("requests = [\"net-*\"]", "allow")],
+            &["iptable_nat", "libcrc32c", "nf_conntrack", "nf_nat"],
+            "what permitted requests need",
         ),
         // Where that is blocked, nothing is permitted that needs the rest.
         (
@@ -212,6 +226,27 @@ fn what_cannot_be_written_is_told_and_the_policy_counts() {
     fs::write(host.path("lib/modules/6.1.0/modules.dep.bin"), "nonsense, and more of it").unwrap();
     assert!(host.said(&["apply"]).contains("modules.dep.bin: is no module index"));
     assert_eq!(host.hooked(), ["nf_nat"], "what was there stays");
+}
+
+#[test]
+fn what_the_kernel_refuses_to_root_is_told() {
+    let host = Armable::small();
+    host.policy("", &[]);
+    let way = || {
+        let said = host.said(&["status", "--json"]);
+        said.rsplit_once("{\"way\":\"insmod").unwrap().1.split('}').next().unwrap().to_owned()
+    };
+    assert!(
+        way().contains("\"covered\":false,\"by\":\"nobody can\",\"closed_by\":\"kernel.modules_disabled=1"),
+        "{}",
+        way()
+    );
+    host.put("sys/kernel/security/lockdown", "none [integrity] confidentiality\n");
+    host.put("sys/module/module/parameters/sig_enforce", "Y\n");
+    assert!(way().contains("signed modules only (module.sig_enforce, lockdown=integrity)"), "{}", way());
+    host.put("proc/sys/kernel/modules_disabled", "1\n");
+    assert!(way().contains("\"covered\":true,\"by\":\"kernel.modules_disabled:"), "{}", way());
+    assert!(!way().contains("closed_by"), "{}", way());
 }
 
 /// kmod is asked whether it would run each of the lines, and each name still loads what it loads without them.
