@@ -13,7 +13,7 @@ pub const HELPER: &str = "/usr/sbin/modprobe-guard";
 ///
 /// kmod puts the module's options in the place of `$CMDLINE_OPTS` and hands the whole to `sh -c`
 /// (`module_do_install_commands`, system(3)). `exec`, because there are shells that would stand between kmod and us: then
-/// nobody could tell a request that was decided already from a new one (see [`crate::delegate::Marker`]).
+/// nobody could tell a request that was decided already from a new one.
 pub fn install_line(module: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(module).ok().filter(|_| is_plain(module))?;
     Some(format!("install {name} exec {HELPER} --hook {name} $CMDLINE_OPTS"))
