@@ -5,8 +5,8 @@
 #   sudo install/install.sh --uninstall [--purge]    --purge: also edited policies and logs
 #   DESTDIR=DIR install/install.sh [--profile NAME]  only puts the files below DIR
 #
-# Nothing is armed by way of sysctl.d or modprobe.d: initramfs builders copy those, and a helper path that points at
-# nothing there can keep the root from being mounted.
+# Nothing is armed by way of sysctl.d or /etc/modprobe.d: initramfs builders copy those, and a helper path that points at
+# nothing there can keep the root from being mounted. What `guard enable` writes for modprobe lies in /run/modprobe.d.
 set -eu
 umask 022
 
@@ -222,7 +222,8 @@ disarm() {
         /usr/sbin/guard log --flush || echo 'install.sh: guard log --flush: failed; records that are left: /run/modprobe-guard' >&2
         [ ! -e "$kernel_modprobe" ] || /usr/sbin/guard disable || :
     fi
-    # Never take away a program that the kernel is going to run, even if `guard` itself is broken.
+    # Never take away a program that the kernel or modprobe is going to run, even if `guard` itself is broken.
+    remove /run/modprobe.d/modprobe-guard.conf
     if [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ]; then
         former=/sbin/modprobe
         [ ! -f /run/modprobe-guard/former-helper ] || former=$(cat /run/modprobe-guard/former-helper)

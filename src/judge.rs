@@ -1,10 +1,13 @@
 //! The verdict on a request, up to the point where something would be done: the helper acts on it, a dry run shows it.
 
 use crate::host::Host;
-use crate::model::{Action, Caller, Closure, Confidence, IndexHealth, Request, Requester, Verdict};
+use crate::model::{
+    Action, Caller, Closure, Confidence, IndexHealth, Module, ModuleState, NeededAs, Request, Requester, Verdict,
+};
 use crate::modules::{self, Config, Flags, Tree};
 use crate::policy::requester::Open;
 use crate::policy::{self, Policy};
+use crate::text::Text;
 
 /// The kernel command line's word that lets everything pass.
 const OFF: &[u8] = b"modprobe_guard=off";
@@ -57,6 +60,14 @@ pub fn outlook(policy: &Policy, request: &Request) -> Outlook {
     // That the default would block is no rule of the index's, but of a failure's.
     let by_rule = verdict.carried_out == Action::Block && verdict.rule.is_some();
     if by_rule { Outlook::Blocked } else { Outlook::Open }
+}
+
+/// Whether a load of connection tracking on behalf of anybody is one to size.
+pub fn sizes_tables(policy: &Policy) -> bool {
+    let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
+    let module = Module { name: request.name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
+    let closure = Closure { modules: vec![module], ..Closure::default() };
+    policy::decide(policy, &request, &closure, &Requester::unknown()).carried_out == Action::AllowSysctl
 }
 
 /// Whether the kernel command line lets everything pass.

@@ -1,19 +1,45 @@
 //! `guard apply`: puts the policy files in force.
 
-use super::{Common, check, exit};
-use crate::host::{Host, POLICY_IN_FORCE};
+use super::hooks::{self, Hooks};
+use super::{Common, check, enable, exit, ways};
+use crate::host::{HELPER, HOOKS, Host, POLICY_IN_FORCE};
 use crate::policy::{self, applied};
 use crate::requester;
 
-/// Checks the sources and writes them, checked and resolved, where the helper reads them.
+/// Checks the sources and writes them, checked and resolved, where the helper reads them; where that is armed, the
+/// `install` lines follow.
 pub fn run(host: &Host, common: &Common) -> u8 {
     match apply(host, common) {
         Ok(done) => {
             say!("{done}");
-            exit::GOOD
+            let is_armed = enable::current(host).is_ok_and(|helper| helper == HELPER);
+            if is_armed { hook(host) } else { exit::GOOD }
         }
         Err(()) => exit::BAD,
     }
+}
+
+/// Has modprobe(8) and libkmod ask us for what the policy in force may block or size, and says what that leaves open.
+pub fn hook(host: &Host) -> u8 {
+    let written = Hooks::of(host).and_then(|hooks| Ok((hooks::write(host, &hooks)?, hooks)));
+    let (is_new, hooks) = match written {
+        Ok(written) => written,
+        Err(error) => {
+            complain!("guard: {error}; modprobe(8) and libkmod do not go by the policy in force");
+            return exit::BAD;
+        }
+    };
+    match hooks.hooked.len() {
+        0 => say!("install lines: none, since there is no module to ask about"),
+        count => say!("install lines: {count} modules in {HOOKS}, for modprobe(8), udev and systemd"),
+    }
+    if is_new && host.exists("/run/udev/control") {
+        say!("  udev reads them after udevadm control --reload: that directory was not there before");
+    }
+    for line in ways::open(&hooks).iter().flat_map(ways::Way::shown) {
+        say!("  {line}");
+    }
+    exit::GOOD
 }
 
 /// Puts the policy files in force, whole or not at all; says what it did. What went wrong is printed.

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Common, apply, exit};
+use super::{Common, apply, exit, hooks};
 use crate::conntrack::{self, Wanted};
 use crate::delegate::Plan;
-use crate::host::{HELPER, Host, KERNEL_MODPROBE, RUN};
-use crate::model::{Action, Caller, Change, Closure, Module, ModuleState, NeededAs, Request, Requester, Value};
-use crate::policy::{self, Policy, Rule, Trust};
+use crate::host::{HELPER, HOOKS, Host, KERNEL_MODPROBE, RUN};
+use crate::judge;
+use crate::model::{Action, Change, Value};
+use crate::policy::{Rule, Trust};
 use crate::requester::{self, recorder};
-use crate::text::Text;
 
 /// Where the former helper's path is kept until it is given back. It need not survive a reboot: then the kernel has its
 /// own default again.
@@ -26,8 +26,8 @@ const KERNELS_OWN: &str = "/sbin/modprobe";
 /// How long the helper may take to prove that it runs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Has the kernel write down who asks, applies the policy files, then makes the kernel ask us. Refuses where that would
-/// not work.
+/// Has the kernel write down who asks, applies the policy files, then makes the kernel ask us, and modprobe(8) and libkmod
+/// as well. Refuses where that would not work.
 pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
     // First, since rules may ask who.
     let recorder = record(host);
@@ -49,6 +49,7 @@ pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
                 Err(why) => say!("no recorder: {why}; who asks is looked for among the tasks that wait"),
             }
             std::iter::once(&said).chain(&raise(host)).for_each(|line| say!("{line}"));
+            let status = status.max(apply::hook(host));
             match unheard(host) {
                 Some(problem) => {
                     complain!("guard: {problem}");
@@ -118,24 +119,18 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
 
 /// The Linux Kernel Runtime Guard kills helpers of the kernel that are not on its own list, of which we are not.
 pub fn killed_by_lkrg(host: &Host) -> Option<String> {
-    const ENFORCE: &str = "/proc/sys/lkrg/umh_enforce";
-    let enforced = host.number(ENFORCE).filter(|&level| level != 0)?;
-    Some(format!("{ENFORCE}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0"))
-}
-
-/// Whether a load of connection tracking on behalf of anybody is one to size.
-pub fn sizes_tables(policy: &Policy) -> bool {
-    let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
-    let module = Module { name: request.name.clone(), state: ModuleState::Absent, needed_as: NeededAs::Target };
-    let closure = Closure { modules: vec![module], ..Closure::default() };
-    policy::decide(policy, &request, &closure, &Requester::unknown()).carried_out == Action::AllowSysctl
+    let enforced = host.lkrg_enforces()?;
+    Some(format!(
+        "{}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0",
+        crate::host::LKRG
+    ))
 }
 
 /// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will
 /// touch it any more. Says what was changed.
 fn raise(host: &Host) -> Vec<String> {
     let policy = host.policy_in_force().policy;
-    if !sizes_tables(&policy) {
+    if !judge::sizes_tables(&policy) {
         return Vec::new();
     }
     let (config, _) = host.modprobe_config(&host.kernel().unwrap_or_default());
@@ -148,14 +143,18 @@ fn raise(host: &Host) -> Vec<String> {
     changes.iter().map(line).collect()
 }
 
-/// Gives the kernel its former helper back. A helper that is not ours is left alone.
+/// Gives the kernel its former helper back, and takes the `install` lines away. A helper that is not ours is left alone.
 pub fn disable(host: &Host, _: &Common) -> u8 {
     match disarm(host).and_then(|said| {
+        let unhooked = hooks::remove(host)?;
         let removed = if host.is_this() { recorder::remove()? } else { false };
-        Ok((said, removed))
+        Ok((said, unhooked, removed))
     }) {
-        Ok((said, removed)) => {
+        Ok((said, unhooked, removed)) => {
             say!("{said}");
+            if unhooked {
+                say!("install lines: removed {HOOKS}");
+            }
             if removed {
                 say!("recorder: taken out of the kernel");
             }

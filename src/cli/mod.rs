@@ -24,8 +24,10 @@ mod check;
 mod doctor;
 mod dry_run;
 mod enable;
+mod hooks;
 mod log;
 mod status;
+mod ways;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -94,13 +96,13 @@ enum Verb {
     /// Check the policy files and put them in force, whole or not at all.
     /// Exit status: 0 done, 1 unsound: what was in force stays
     Apply,
-    /// Apply, then make the kernel ask us. Exit status: 0 armed and sound, 1 not
+    /// Apply, then make the kernel ask us, and modprobe(8) and libkmod as well. Exit status: 0 armed and sound, 1 not
     Enable {
         /// Take the place of a helper that is neither modprobe nor ours
         #[arg(long)]
         force: bool,
     },
-    /// Give the kernel its former helper back
+    /// Give the kernel its former helper back, and modprobe(8) its ways
     Disable,
     /// Armed or not, ways covered, policy in force, table use. Exit status: 0 armed and sound, 1 not
     Status,

@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 
+use super::hooks::Hooks;
+use super::ways::{self, Way};
 use super::{Common, enable, exit};
 use crate::conntrack::{self, MAX_NAME, Wanted};
-use crate::host::{HELPER, Host};
+use crate::host::{HELPER, HOOKS, Host};
+use crate::judge;
 use crate::model::{Setting, Value};
 use crate::policy::Policy;
 use crate::requester::recorder;
@@ -40,14 +43,6 @@ struct Recorder {
     requests: Option<u64>,
     /// Why it does not work.
     why: Option<String>,
-}
-
-/// One way in which modules get loaded.
-#[derive(Serialize)]
-struct Way {
-    way: &'static str,
-    covered: bool,
-    by: &'static str,
 }
 
 /// Use of the connection tracking table.
@@ -87,6 +82,15 @@ fn look(host: &Host) -> Status {
     problems.extend(in_force.failures.iter().cloned());
     problems.extend(host.policy_behind(&in_force));
     problems.extend(enable::unheard(host));
+    let hooks = Hooks::of(host);
+    match &hooks {
+        Ok(hooks) if armed => problems.extend(hooks.problem(host)),
+        Ok(_) if host.exists(HOOKS) => {
+            problems.push(format!("{HOOKS}: is there though nothing is armed; guard disable takes it away"));
+        }
+        Ok(_) => {}
+        Err(error) => problems.push(error.clone()),
+    }
     let number = |key: &str| host.number(format!("/proc/sys/net/netfilter/{key}"));
     let conntrack = number("nf_conntrack_count").zip(number("nf_conntrack_max")).map(|(count, max)| Table {
         count,
@@ -99,7 +103,7 @@ fn look(host: &Host) -> Status {
         problems,
         policy: in_force.origin.to_string(),
         rules: in_force.policy.rules.len(),
-        ways: ways(armed),
+        ways: ways::all(host, armed, &hooks),
         recorder: recorder(host),
         conntrack,
         size: size(host, &in_force.policy),
@@ -108,7 +112,7 @@ fn look(host: &Host) -> Status {
 
 /// What a load of connection tracking would set its max to.
 fn size(host: &Host, policy: &Policy) -> Option<Setting> {
-    enable::sizes_tables(policy).then(|| {
+    judge::sizes_tables(policy).then(|| {
         let kernel = host.kernel().unwrap_or_default();
         let (config, _) = host.modprobe_config(&kernel);
         conntrack::goals(host, &Wanted::new(policy, &config), &kernel).max.setting(MAX_NAME)
@@ -123,24 +127,10 @@ fn recorder(host: &Host) -> Recorder {
     }
 }
 
-fn ways(armed: bool) -> Vec<Way> {
-    let helper = if armed { "kernel.modprobe" } else { "nothing; guard enable covers it" };
-    vec![
-        Way { way: "requests of the kernel", covered: armed, by: helper },
-        Way { way: "libxtables (iptables-legacy)", covered: armed, by: helper },
-        Way { way: "modprobe(8) and libkmod (udev, systemd) run directly", covered: false, by: "nothing" },
-        Way {
-            way: "insmod, finit_module(2) by root",
-            covered: false,
-            by: "nobody can; kernel.modules_disabled=1 helps",
-        },
-    ]
-}
-
 fn print(status: &Status) {
     say!("{}", if status.armed { "armed" } else { "NOT ARMED" });
-    for way in &status.ways {
-        say!("  {:<8} {:<54} {}", if way.covered { "covered" } else { "open" }, way.way, way.by);
+    for line in status.ways.iter().flat_map(Way::shown) {
+        say!("  {line}");
     }
     say!("  policy   {} ({} rules)", status.policy, status.rules);
     match &status.recorder {

@@ -95,10 +95,11 @@ impl Plan {
     pub fn run(&self, host: &Host) -> Ran {
         let mut failures = Vec::new();
         let (depth, first) = match &self.marker {
+            Some(marker) if self.is_hook_of(marker) => (marker.depth.saturating_add(1), marker.candidate),
             Some(marker) => {
                 // Whoever started us started it for a modprobe: it is to know that it was not one.
                 let _ = kill(Pid::from_raw(marker.pid), Signal::SIGUSR1);
-                (marker.depth.saturating_add(1), self.after(marker))
+                (marker.depth.saturating_add(1), marker.candidate.saturating_add(1))
             }
             None => (self.rumoured, 0),
         };
@@ -160,16 +161,15 @@ impl Plan {
         Ran { status: Some(1), failures }
     }
 
-    /// Which candidate comes next when `marker` says that we were started in place of one: the one after it, unless it
-    /// was a real modprobe after all, whose `install` line calls us.
-    fn after(&self, marker: &Marker) -> usize {
+    /// Whether the candidate that `marker` names is a real modprobe, whose `install` line runs us. Otherwise we are in its
+    /// place, and the one after it comes next.
+    fn is_hook_of(&self, marker: &Marker) -> bool {
         let parent = format!("/proc/{}/exe", nix::unistd::getppid());
-        let is_real = marker.depth <= marker::MAX_DEPTH / 2
+        marker.depth <= marker::MAX_DEPTH / 2
             && self.candidates.get(marker.candidate).is_some_and(|candidate| {
                 let candidate = std::fs::metadata(candidate.to_string_lossy().as_ref());
                 matches!((candidate, std::fs::metadata(parent)), (Ok(a), Ok(b)) if same_file(&a, &b))
-            });
-        if is_real { marker.candidate } else { marker.candidate.saturating_add(1) }
+            })
     }
 }
 

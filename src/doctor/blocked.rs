@@ -3,7 +3,7 @@
 use super::distribution::{quoted, quoted_name};
 use super::support::load;
 use super::{Case, Cause, Finding, Seen};
-use crate::modules::Says;
+use crate::modules::{Says, has_softdeps};
 
 pub fn look(case: &Case) -> Seen {
     let findings: Vec<Finding> = of(case, &case.module).into_iter().map(|finding| finding.fix(load(case))).collect();
@@ -26,14 +26,14 @@ pub fn of(case: &Case, module: &[u8]) -> Vec<Finding> {
             Says::Install(command) if !ruled && keeps_out(command) => {
                 ruled = true;
                 let command = String::from_utf8_lossy(command).into_owned();
-                let binds = if case.config.has_softdep(module) {
+                let binds = if has_softdeps(module, &case.tree, &case.config) {
                     "would bind names, aliases and dependencies, but modprobe runs it for no module with soft dependencies"
                 } else {
                     "binds its name, its aliases, and loads in which it is a dependency"
                 };
                 let found = finding(format!("modprobe.d runs a command instead of loading {name}"));
                 let found = found.evidence(format!("{}: install {name} {command}: {binds}", line.source));
-                if case.config.has_softdep(module) { found.minor() } else { found }
+                if has_softdeps(module, &case.tree, &case.config) { found.minor() } else { found }
             }
             Says::Install(_) => {
                 ruled = true;

@@ -8,9 +8,9 @@ use super::kernel_config::KernelConfig;
 use super::kernel_log::KernelLog;
 use super::live::{Live, live_modules};
 use crate::host::Host;
-use crate::model::{Action, Caller, Closure, Module, ModuleState, Request, Requester};
-use crate::modules::{Config, Dependencies, Flags, IndexFile, Lookup, Object, Tree, normalise, resolve};
-use crate::policy::{self, Policy};
+use crate::model::Requester;
+use crate::modules::{Config, Dependencies, IndexFile, Lookup, Object, Tree, normalise};
+use crate::policy::Policy;
 use crate::text::Text;
 
 /// The longest module file that is read, bytes. Some with debugging symbols have 100 MB.
@@ -209,11 +209,6 @@ impl<'a> Case<'a> {
         unpacked
     }
 
-    /// All that a load of `module` would load.
-    pub fn closure(&self, module: &[u8]) -> Closure {
-        resolve(module, Flags::default(), &self.tree, &self.config, |module| self.is_live(module))
-    }
-
     /// What has to be loaded before `module`, by the index and by what the file itself says: names, in load order.
     pub fn needed_by(&self, module: &[u8]) -> Vec<Vec<u8>> {
         let mut needed = match self.lookup().dependencies(module) {
@@ -246,17 +241,5 @@ impl<'a> Case<'a> {
     pub fn kernel_command_line(&self) -> Vec<String> {
         let line = if self.runs { self.host.kernel_command_line() } else { Vec::new() };
         String::from_utf8_lossy(&line).split_ascii_whitespace().map(str::to_owned).collect()
-    }
-
-    /// Whether the policy in force sizes the table when conntrack gets loaded.
-    pub fn sizes_tables(&self) -> bool {
-        let request = Request { name: Text::from("nf_conntrack"), caller: Caller::Kernel };
-        let module = Module {
-            name: request.name.clone(),
-            state: ModuleState::Absent,
-            needed_as: crate::model::NeededAs::Target,
-        };
-        let closure = Closure { modules: vec![module], ..Closure::default() };
-        policy::decide(&self.policy, &request, &closure, &Requester::unknown()).carried_out == Action::AllowSysctl
     }
 }

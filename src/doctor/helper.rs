@@ -8,7 +8,7 @@ use super::distribution::quoted;
 use super::kernel_config::Setting;
 use super::{Case, Cause, Finding, Seen};
 use crate::conntrack::sysctl_d::SysctlD;
-use crate::host::{HELPER, KERNEL_MODPROBE};
+use crate::host::{HELPER, KERNEL_MODPROBE, LKRG};
 use crate::text::Text;
 
 /// What modprobe is called where distributions put it.
@@ -16,8 +16,6 @@ const MODPROBES: [&str; 5] =
     ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/modprobe", "/usr/bin/modprobe", "/usr/local/sbin/modprobe"];
 /// Capabilities that helpers of the kernel are started with (`kernel.usermodehelper.*`).
 const SETS: [&str; 2] = ["/proc/sys/kernel/usermodehelper/bset", "/proc/sys/kernel/usermodehelper/inheritable"];
-/// The Linux Kernel Runtime Guard's setting.
-const LKRG: &str = "/proc/sys/lkrg/umh_enforce";
 
 pub fn look(case: &Case) -> Seen {
     if !case.runs {
@@ -157,7 +155,7 @@ fn powerless(case: &Case) -> Option<Finding> {
 
 /// LKRG kills helpers that are not on its own list, of which the guard is not.
 fn killed(case: &Case, helper: &[u8]) -> Option<Finding> {
-    let level = case.host.number(LKRG).filter(|&level| level != 0 && helper == HELPER.as_bytes())?;
+    let level = case.host.lkrg_enforces().filter(|_| helper == HELPER.as_bytes())?;
     Some(
         Finding::new(Cause::Helper, "the Linux Kernel Runtime Guard kills the guard whenever the kernel runs it")
             .evidence(format!("{}: is {level}", case.shown(LKRG)))

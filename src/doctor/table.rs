@@ -3,6 +3,7 @@
 use super::{Case, Cause, Finding, Seen};
 use crate::conntrack::{self, Wanted};
 use crate::host::{HELPER, KERNEL_MODPROBE};
+use crate::judge;
 
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -144,7 +145,7 @@ fn for_good(case: &Case, finding: Finding, max: i64) -> Finding {
     let finding = finding
         .fix("# for good; guard has it applied when the module is loaded, which is after systemd-sysctl:")
         .fix(format!("echo net.netfilter.nf_conntrack_max={max} >/etc/sysctl.d/99-nf_conntrack.conf"));
-    if is_armed(case) && case.sizes_tables() { finding } else { finding.fix("guard enable") }
+    if is_armed(case) && judge::sizes_tables(&case.policy) { finding } else { finding.fix("guard enable") }
 }
 
 fn is_armed(case: &Case) -> bool {
@@ -202,7 +203,7 @@ pub fn look_at_next_boot(case: &Case) -> Seen {
     let chosen = goals.max.source != "auto";
     let early = super::not_loaded::at_boot(case, b"nf_conntrack");
     let (next, why) = match () {
-        () if is_armed(case) && case.sizes_tables() => {
+        () if is_armed(case) && judge::sizes_tables(&case.policy) => {
             (i64::from(goals.max.number), format!("the guard sets it ({})", goals.max.source))
         }
         () if chosen && (early.is_some() || case.is_builtin(&case.module)) => {

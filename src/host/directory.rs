@@ -2,9 +2,10 @@
 //! rename on the way can lead elsewhere.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
@@ -60,6 +61,12 @@ impl Host {
     }
 }
 
+impl From<File> for Directory {
+    fn from(directory: File) -> Directory {
+        Directory(directory.into())
+    }
+}
+
 impl Directory {
     /// Opens the file `name`, never a link, never waiting; `mode` is for a new one.
     pub fn open(&self, name: &str, flags: OFlag, mode: Mode) -> io::Result<File> {
@@ -74,6 +81,40 @@ impl Directory {
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes `bytes` the file `name`, which all may read: whole or not at all, and on the disk when this returns.
+    ///
+    /// # Errors
+    /// Those of the system calls; what was there then stays, and nothing is left behind.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        // Processes and threads that do so at the same time do not meet, and the last one wins. The dot in front and the
+        // number at the end keep it from being taken for a file of its kind.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let temporary = format!(".{name}.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mode = Mode::from_bits_truncate(0o644);
+        let create = || self.open(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, mode);
+        let mut file = create().or_else(|error| {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            // Left by a process of our id that died in the middle.
+            self.remove(&temporary)?;
+            create()
+        })?;
+        let mut write = || {
+            // Whatever the umask.
+            nix::sys::stat::fchmod(&file, mode)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            self.rename(&temporary, name)
+        };
+        if let Err(error) = write() {
+            // The first error is the one to tell.
+            let _ = self.remove(&temporary);
+            return Err(error);
+        }
+        self.sync()
     }
 
     /// Renames within the directory, over what may be there. Says whether there was anything to rename.

@@ -26,18 +26,24 @@ pub use policy::{InForce, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
 pub const KERNEL_MODPROBE: &str = "/proc/sys/kernel/modprobe";
-/// Where the helper is installed.
-pub const HELPER: &str = "/usr/sbin/modprobe-guard";
+/// Where the helper is installed; `install` lines name it too.
+pub use crate::modules::HELPER;
 /// The administrator's part of the configuration.
 pub const ETC: &str = "/etc/modprobe-guard";
 /// The distribution's part of the configuration.
 pub const USR_LIB: &str = "/usr/lib/modprobe-guard";
 /// The policy in force, checked and resolved, below [`ETC`].
 pub const POLICY_IN_FORCE: &str = "/etc/modprobe-guard/policy.bin";
+/// The `install` lines that have modprobe(8) and libkmod ask us. In memory: builders of initramfs images take along what
+/// lies in `/etc` and `/usr/lib`, and there a helper that is not there would be run.
+pub const HOOKS: &str = "/run/modprobe.d/modprobe-guard.conf";
 /// Memory-backed state: records that have not been written to disk yet.
 pub const RUN: &str = "/run/modprobe-guard";
 /// The audit log's directory.
 pub const LOG_DIR: &str = "/var/log/modprobe-guard";
+
+/// The Linux Kernel Runtime Guard's setting: whether it kills helpers of the kernel that it does not know.
+pub const LKRG: &str = "/proc/sys/lkrg/umh_enforce";
 
 /// A host below a root directory.
 #[derive(Clone, Debug)]
@@ -222,6 +228,11 @@ impl Host {
     /// The number of this boot; `None` without `/proc`.
     pub fn boot_id(&self) -> Option<Text> {
         self.line("/proc/sys/kernel/random/boot_id").map(Text)
+    }
+
+    /// What [`LKRG`] is set to, if that is there and not 0.
+    pub fn lkrg_enforces(&self) -> Option<i64> {
+        self.number(LKRG).filter(|&level| level != 0)
     }
 
     /// The kernel's command line, `/proc/cmdline`; empty if it can't be read.

@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::fs::Metadata;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::{ETC, Host, POLICY_IN_FORCE, USR_LIB, read_of};
+use super::{Directory, ETC, Host, POLICY_IN_FORCE, USR_LIB, read_of};
 use crate::policy::applied::{self, Applied, Digest};
 use crate::policy::{Finding, Policy, Source, parse};
 use crate::text::Text;
@@ -178,31 +177,8 @@ impl Host {
             parent.sync_all()?;
             self.open_with(Path::new(ETC), OFlag::O_RDONLY | OFlag::O_DIRECTORY)
         })?;
-        // Processes and threads that apply at the same time do not meet, and the last one wins.
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!(".policy.bin.{}.{count}", std::process::id());
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let mode = Mode::from_bits_truncate(0o644);
-        let create = || nix::fcntl::openat(&directory, temporary.as_str(), flags, mode);
-        let file = create().or_else(|error| {
-            if error != nix::Error::EEXIST {
-                return Err(error);
-            }
-            // Left by a process of our id that died in the middle.
-            nix::unistd::unlinkat(&directory, temporary.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir)?;
-            create()
-        })?;
-        let written = write_and_sync(File::from(file), bytes).and_then(|()| {
-            let (_, name) = split(POLICY_IN_FORCE);
-            nix::fcntl::renameat(&directory, temporary.as_str(), &directory, name).map_err(io::Error::from)
-        });
-        if let Err(error) = written {
-            // The first error is the one to tell.
-            let _ = nix::unistd::unlinkat(&directory, temporary.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
-            return Err(error);
-        }
-        directory.sync_all()
+        let (_, name) = split(POLICY_IN_FORCE);
+        Directory::from(directory).replace(name, bytes)
     }
 
     fn policy_bytes(&self, path: &Path, limit: usize) -> Result<Vec<u8>, Refusal> {
@@ -282,13 +258,6 @@ fn unreadable(error: io::Error) -> Refusal {
         _ => "see that root can read it",
     };
     Refusal::Unfit(format!("cannot read: {error}"), remedy.into())
-}
-
-fn write_and_sync(mut file: File, bytes: &[u8]) -> io::Result<()> {
-    // Whatever the umask: people without root ask `--dry-run` too.
-    nix::sys::stat::fchmod(&file, Mode::from_bits_truncate(0o644))?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// Directory and name of one of our own paths.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::glob::glob_match;
+use super::hook::{are_hooks, is_hook};
 use super::kernel_line;
 use super::lines::{Words, is_space, logical_lines};
 use super::names::normalise;
@@ -76,6 +77,9 @@ impl Config {
         for (path, bytes) in files {
             let file = config.files.len();
             config.files.push(path);
+            if are_hooks(bytes) {
+                continue;
+            }
             for (line, text) in logical_lines(bytes) {
                 config.take_line(&text, Place::File { file, line });
             }
@@ -95,7 +99,11 @@ impl Config {
         match word {
             b"alias" => self.aliases.push(entry(normalise(words.next()?)?.into_owned())),
             b"blacklist" => self.blacklist.push(entry(Vec::new())),
-            b"install" => self.installs.push(entry(words.rest()?.to_vec())),
+            b"install" => {
+                // What asks us is no obstacle: we decide there as we do here, and then load plainly.
+                let command = words.rest().filter(|command| !is_hook(&key, command))?;
+                self.installs.push(entry(command.to_vec()));
+            }
             b"remove" => {
                 words.rest()?;
                 self.removes.push(entry(Vec::new()));
@@ -141,6 +149,11 @@ impl Config {
         self.installs.iter().find(|entry| glob_match(&entry.key, module))
     }
 
+    /// Where the first `install` line stands that is not ours and whose pattern matches `module`: `FILE:LINE`.
+    pub fn installed_by(&self, module: &[u8]) -> Option<String> {
+        self.install_of(module).map(|entry| self.source(entry))
+    }
+
     /// The first `remove` line of exactly `name`.
     pub(super) fn remove_named(&self, name: &[u8]) -> Option<&Entry> {
         self.removes.iter().find(|entry| entry.key == name)
@@ -171,11 +184,6 @@ impl Config {
         let aliases = self.aliases_of(module).map(|entry| line(entry, Says::AliasTo(entry.value.clone())));
         let blacklist = self.blacklist.iter().filter(|entry| entry.key == module);
         installs.chain(aliases).chain(blacklist.map(|entry| line(entry, Says::Blacklist))).collect()
-    }
-
-    /// Whether `module` has soft dependencies: then modprobe runs no `install` line of its.
-    pub fn has_softdep(&self, module: &[u8]) -> bool {
-        self.softdep_of(module).is_some_and(|(_, softdep)| !(softdep.pre.is_empty() && softdep.post.is_empty()))
     }
 
     /// Where a line stands: `FILE:LINE`, or `kernel command line`.
@@ -256,6 +264,15 @@ mod tests {
             (&b"/bin/true  $CMDLINE_OPTS"[..], "/etc/modprobe.d/a.conf:1".to_owned())
         );
         assert!(config.install_of(b"x").is_none() && config.install_of(b"y").is_none());
+    }
+
+    #[test]
+    fn lines_that_ask_us_are_no_commands() {
+        let ours = super::super::install_line(b"nf_nat").unwrap();
+        let config = config(&format!("{ours}\ninstall nf_* x\ninstall b /usr/sbin/modprobe-guard --hook b && y\n"));
+        assert!(config.install_named(b"nf_nat").is_none());
+        assert_eq!(config.installed_by(b"nf_nat").as_deref(), Some("/etc/modprobe.d/a.conf:2"));
+        assert_eq!(config.installed_by(b"b").as_deref(), Some("/etc/modprobe.d/a.conf:3"));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! byte between (0: no child); the number of values, and each with a priority before its text, which ends with NUL.
 #![forbid(unsafe_code)]
 
+mod keys;
+
 use std::cell::Cell;
 
 use super::blocks::{Blocks, Cursor, Damage, ReadAt};

@@ -140,12 +140,7 @@ impl<'a> Lookup<'a> {
             Err(Unopened::Absent) if file.is_optional() => return None,
             Err(unopened) => unopened,
         };
-        let what = match &unread {
-            Unopened::Absent => "is not there".to_owned(),
-            Unopened::Open(error) => format!("cannot be opened: {error}"),
-            Unopened::Damaged(damage) => damage.to_string(),
-        };
-        let text = format!("{}/{}: {what}: run depmod", self.tree.directory(), file.name());
+        let text = unread.of(self.tree, file);
         let mut errors = self.errors.borrow_mut();
         errors.any_absent |= matches!(unread, Unopened::Absent);
         if !errors.texts.contains(&text) {

@@ -63,7 +63,7 @@ pub struct Tree {
     opened: [OnceCell<Index>; IndexFile::ALL.len()],
 }
 
-/// Why an index file could not be opened.
+/// Why an index file could not be read.
 #[derive(Debug)]
 pub enum Unopened {
     /// It is not there.
@@ -72,6 +72,24 @@ pub enum Unopened {
     Open(io::Error),
     /// It is no index.
     Damaged(Damage),
+}
+
+impl Unopened {
+    /// The same for a person: which file of `tree`, what is wrong, what to do.
+    pub(super) fn of(&self, tree: &Tree, file: IndexFile) -> String {
+        let what = match self {
+            Unopened::Absent => "is not there".to_owned(),
+            Unopened::Open(error) => format!("cannot be opened: {error}"),
+            Unopened::Damaged(damage) => damage.to_string(),
+        };
+        format!("{}/{}: {what}: run depmod", tree.directory(), file.name())
+    }
+}
+
+impl From<Damage> for Unopened {
+    fn from(damage: Damage) -> Unopened {
+        Unopened::Damaged(damage)
+    }
 }
 
 impl Tree {

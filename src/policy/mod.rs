@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod applied;
+mod concern;
 mod decide;
 mod finding;
 mod parse;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Action, Request, Requester, Value};
 use crate::text::Text;
 
+pub use concern::{Concern, concern, may_pass};
 pub use decide::{decide, open_rules};
 pub use finding::{Finding, Position, Source};
 pub use parse::parse;

@@ -8,6 +8,7 @@ mod cases;
 mod doctor;
 mod glob;
 mod helper;
+mod hooks;
 mod hostile_index;
 mod index;
 mod kernel;

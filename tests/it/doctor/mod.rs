@@ -472,6 +472,22 @@ fn evidence_names_the_line_and_the_fix_mends_it() {
 }
 
 #[test]
+fn a_newer_kernel_is_booted_and_an_older_ones_modules_are_no_help() {
+    for (family, release, expected) in [
+        ("debian", "6.1.0-99-amd64", "reboot"),
+        ("debian", "6.1.0-9-amd64", "apt-get install --reinstall -y linux-image-6.1.0-"),
+        ("fedora", "6.1.0-9-amd64", "dnf install -y kernel-core-6.1.0-"),
+    ] {
+        let host = Broken::healthy(family);
+        host.unload(&MODULES);
+        host.rename_modules(release);
+        let (_, report) = host.doctor("nf_conntrack");
+        let fix = report["findings"][0]["fix"][0].as_str().unwrap();
+        assert!(fix.starts_with(expected), "{release}: {fix}");
+    }
+}
+
+#[test]
 fn aliases_and_unknown_names_are_answered() {
     let host = Broken::healthy("debian");
     host.unload(&MODULES);

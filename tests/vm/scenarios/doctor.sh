@@ -41,14 +41,14 @@ fix() {
 		sh -c ". /lib.sh; $line" || echo "failed: $line"
 	done </run/fix >/run/fixed 2>&1 </run/fix
 }
-# After the fix it is there, and if anything is left to say, then that nothing uses it, or how small it is.
+# After the fix it is there, and if anything is left to say, then that nothing uses it.
 mended() {
 	fix
 	is_loaded nf_conntrack || {
 		cat /run/fix /run/fixed /run/doctor
 		return 1
 	}
-	doctor || case $(causes) in unused* | table-small*) : ;; *) cat /run/doctor && return 1 ;; esac
+	doctor || equal "$(causes)" 'unused '
 }
 gone() {
 	iptables-nft -F

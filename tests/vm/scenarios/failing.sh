@@ -9,7 +9,7 @@ id = "size"
 modules = ["nf_conntrack"]
 action = "allow-sysctl"'
 # The delegate dies when it has loaded half of what it was to load.
-printf '#!/bin/sh\n/sbin/modprobe nf_conntrack\nkill -9 $$\n' >/sbin/dying
+printf '#!/bin/sh\n/sbin/modprobe --ignore-install nf_conntrack\nkill -9 $$\n' >/sbin/dying
 chmod 755 /sbin/dying
 printf 'version = 1\n[defaults]\ndelegate = "/sbin/dying"\n%s\n' "$size" | policy
 modprobe-guard iptable_nat

@@ -1,5 +1,5 @@
 # Who asked, by each way; arming and disarming.
-# checks: enable helper_is_ours status_armed xtables_exact kernel_exact thread_exact several kernel_likely thread_likely twice disable restored status_disarmed disable_again foreign_refused foreign_forced foreign_back empty_refused empty_forced empty_back no_delegate_refused broken_helper_refused unsound_arms modprobe_untouched loads_nothing_passes
+# checks: enable helper_is_ours status_armed xtables_exact kernel_exact thread_exact several kernel_likely thread_likely twice disable restored status_disarmed disable_again foreign_refused foreign_forced foreign_back empty_refused empty_forced empty_back no_delegate_refused broken_helper_refused unsound_arms modprobe_blocked loads_nothing_passes
 . /lib.sh
 
 helper=/proc/sys/kernel/modprobe
@@ -42,6 +42,6 @@ mv /usr/sbin/kept /usr/sbin/modprobe-guard
 echo nonsense >/etc/modprobe-guard/policy.toml
 check unsound_arms sh -c '! guard enable && [ "$(cat /proc/sys/kernel/modprobe)" = /usr/sbin/modprobe-guard ]'
 profile no-conntrack
-check modprobe_untouched /sbin/modprobe nf_conntrack
+check modprobe_blocked not /sbin/modprobe nf_conntrack
 check loads_nothing_passes contains "$(modprobe-guard -D nf_conntrack)" insmod
 finish
