@@ -117,6 +117,30 @@ impl Broken {
         }
     }
 
+    /// A record of a load, at that time.
+    pub fn record(&self, time: &str, module: &str) {
+        let request = format!(r#"{{"name":"{module}","caller":"kernel"}}"#);
+        let requester = r#"{"confidence":"exact","found_by":null,"call_site":null,"pid":1,"tid":1,"comm":"x","exe":"/bin/x","cmdline":null,"uid":0,"euid":0,"auid":null,"session":null,"unit":null,"container":null,"userns":"host","mntns":"host","netns":"host","parents":[]}"#;
+        let verdict =
+            r#"{"action":"allow","enforced":true,"rule":null,"source":"default","module":null,"reason":null}"#;
+        let outcome = format!(r#"{{"status":0,"duration_us":1,"loaded":["{module}"]}}"#);
+        self.write(
+            "var/log/modprobe-guard/audit.jsonl",
+            &format!(
+                r#"{{"v":1,"time":"{time}","host":"r","boot_id":"x","kernel":"{}","request":{request},"requester":{requester},"verdict":{verdict},"modules":[],"outcome":{outcome}}}"#,
+                self.release
+            ),
+        );
+    }
+
+    /// Every file.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let output = Command::new("find").arg(self.root.path()).args(["-type", "f"]).output().unwrap();
+        let mut files: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect();
+        files.sort();
+        files
+    }
+
     pub fn depmod(&self) {
         let status = Command::new("depmod").arg("-b").arg(self.root.path()).arg(&self.release).status().unwrap();
         assert!(status.success());

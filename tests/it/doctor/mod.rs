@@ -2,6 +2,7 @@
 
 mod host;
 
+use crate::random::Random;
 use host::{Broken, MODULES};
 
 /// What is wrong with a host, and the causes that the doctor finds, in order.
@@ -306,6 +307,24 @@ const NOT_THERE: &[Case] = &[
         &["insertion-error", "not-loaded"],
     ),
     (
+        "refused, and loaded since",
+        |host| {
+            host.write("proc/stat", "btime 1795160000\n");
+            host.write("var/log/dmesg", "[  100.0] nf_conntrack: Unknown symbol frobnicate (err -2)\n");
+            host.record("2026-11-20T12:00:00.000000Z", "nf_conntrack");
+        },
+        &["not-loaded"],
+    ),
+    (
+        "loaded, and refused since",
+        |host| {
+            host.write("proc/stat", "btime 1795160000\n");
+            host.write("var/log/dmesg", "[ 20000.0] nf_conntrack: Unknown symbol frobnicate (err -2)\n");
+            host.record("2026-11-20T12:00:00.000000Z", "nf_conntrack");
+        },
+        &["insertion-error", "not-loaded"],
+    ),
+    (
         "two things at once",
         |host| {
             host.write("etc/modprobe.d/x.conf", "install nf_conntrack /bin/false\n");
@@ -500,6 +519,51 @@ fn aliases_and_unknown_names_are_answered() {
         let (status, _) = host.doctor(name);
         assert!(status == 1, "{name:?}: {status}");
     }
+}
+
+#[test]
+fn nothing_that_is_read_is_the_end_of_it() {
+    let mut random = Random::new(7);
+    let host = Broken::healthy("debian");
+    host.unload(&MODULES);
+    host.write(
+        "etc/modprobe.d/x.conf",
+        "install nf_conntrack /bin/false\nblacklist nf_conntrack\nalias x nf_conntrack\n",
+    );
+    host.write(
+        "var/log/kern.log",
+        "Nov 20 12:00:00 r kernel: [ 9.1] nf_conntrack: Unknown symbol frobnicate (err -2)\n",
+    );
+    host.write("proc/self/cgroup", "0::/x\n");
+    host.write("sys/fs/cgroup/x/memory.max", "1000\n");
+    host.write("sys/fs/cgroup/x/memory.current", "1000\n");
+    host.write("etc/sysctl.d/x.conf", "net.netfilter.nf_conntrack_max = 5\n");
+    host.write("proc/net/stat/nf_conntrack", "entries drop early_drop\n1 2 3\n");
+    let live = Broken::healthy("fedora");
+    live.write("proc/net/stat/nf_conntrack", "entries drop early_drop\n1 2 3\n");
+    let mut tried = 0;
+    for host in [host, live] {
+        let files: Vec<_> = host.files().into_iter().filter(|path| path.metadata().unwrap().len() > 0).collect();
+        for _ in 0..200 {
+            let path = random.pick(&files);
+            let whole = std::fs::read(path).unwrap();
+            let mut bytes = whole.clone();
+            match random.below(3) {
+                0 => bytes.truncate(random.below(bytes.len())),
+                1 => (0..=random.below(20)).for_each(|_| {
+                    let at = random.below(bytes.len());
+                    bytes[at] = random.byte();
+                }),
+                _ => bytes = (0..random.below(5000)).map(|_| random.byte()).collect(),
+            }
+            std::fs::write(path, &bytes).unwrap();
+            let (status, _) = host.doctor("nf_conntrack");
+            assert!((0..=2).contains(&status), "{}: {status}", path.display());
+            std::fs::write(path, &whole).unwrap();
+            tried += 1;
+        }
+    }
+    println!("{tried} cases of damage");
 }
 
 #[test]
