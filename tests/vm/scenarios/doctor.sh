@@ -158,7 +158,7 @@ gone
 agrees() {
 	for name in nf_conntrack xt_conntrack nft_ct iptable_nat tcp_bbr; do
 		doctor "$name"
-		path=$(modprobe -n -v "$name" | tail -n 1 | sed 's/^insmod //; s/ *$//')
+		path=$(modprobe -i -n -v "$name" | tail -n 1 | sed 's/^insmod //; s/ *$//')
 		modinfo=$(busybox modinfo -F vermagic "$name" 2>/dev/null || :)
 		[ -z "$path" ] || grep -qF "$path" /run/doctor || grep -qF "is part of" /run/doctor || {
 			echo "$name: modprobe: $path; $modinfo"
