@@ -70,6 +70,9 @@ impl Config {
     fn take_line(&mut self, line: &[u8], place: Place) -> Option<()> {
         let mut words = Words(line);
         let word = words.next()?;
+        if word.starts_with(b"#") {
+            return None;
+        }
         let key = normalise(words.next()?)?.into_owned();
         let entry = |value: Vec<u8>| Entry { key: key.clone(), value, place };
         match word {
@@ -88,7 +91,7 @@ impl Config {
                 let (pre, post) = softdep_names(words.rest()?);
                 self.softdeps.push(Softdep { key, pre, post });
             }
-            // A comment, whose word begins with #; a weakdep, which modprobe never loads; anything else.
+            // A weakdep, which modprobe never loads; anything else.
             _ => {}
         }
         Some(())

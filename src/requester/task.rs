@@ -50,19 +50,21 @@ impl Stat {
         let open = text.iter().position(|&byte| byte == b'(')?;
         let close = text.iter().rposition(|&byte| byte == b')')?;
         let comm = Text::from(text.get(open + 1..close)?);
-        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // The first of these is field 3 of the manual page.
-        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        let (state, flags) = (*fields.first()?.as_bytes().first()?, number(9)?);
+        // What follows the blank behind the name is field 3 of the manual page. None is parsed in vain: a search reads
+        // thousands of these.
+        let mut fields = text.get(close + 2..)?.split(|byte| byte.is_ascii_whitespace());
+        let state = *fields.next()?.first()?;
+        let mut number = |skipped: usize| std::str::from_utf8(fields.nth(skipped)?).ok()?.parse::<u64>().ok();
+        let (parent, flags) = (number(0)?, number(9 - 5)?);
+        let (threads, started) = (number(20 - 10)?, number(22 - 21)?);
         Some(Stat {
             comm,
             state,
-            parent: fields.get(1)?.parse().ok()?,
+            parent: i32::try_from(parent).ok()?,
             is_kernel_thread: flags & KERNEL_THREAD != 0,
             is_ending: flags & ENDING != 0 || matches!(state, b'Z' | b'X'),
-            threads: number(20)?,
-            started: number(22)?,
+            threads,
+            started,
         })
     }
 
