@@ -111,7 +111,8 @@ impl<'a> Judge<'a> {
 
     /// Judges once more, now that it is known who asked; what the request would load stays as it was found.
     pub fn judge_again(&self, judgement: &mut Judgement, requester: &Requester) {
-        if !is_path(&judgement.request) {
+        // Where no rule asks who, nothing else would come of it.
+        if self.policy.asks_who().next().is_some() && !is_path(&judgement.request) {
             judgement.verdict = self.decide(&judgement.request, &judgement.closure, requester);
         }
     }

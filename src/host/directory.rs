@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -49,7 +49,11 @@ impl Host {
 
     fn directory_or_new(&self, path: &str, create: Option<Mode>) -> io::Result<Directory> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        let Some(mode) = create else { return Ok(Directory(self.open_with(Path::new(path), flags)?.into())) };
+        // Mostly it is there.
+        let mode = match (self.open_with(Path::new(path), flags), create) {
+            (Err(error), Some(mode)) if error.kind() == io::ErrorKind::NotFound => mode,
+            (opened, _) => return Ok(Directory(opened?.into())),
+        };
         let (parent, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
         let parent = self.open_with(Path::new(parent), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         match mkdirat(&parent, name, mode) {
@@ -57,6 +61,12 @@ impl Host {
             Err(error) => return Err(error.into()),
         }
         Ok(Directory(openat(&parent, name, flags | OFlag::O_CLOEXEC, Mode::empty())?))
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

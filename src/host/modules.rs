@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::{Host, read_file};
+use super::{Host, read_of};
 use crate::modules::{Config, IndexFile, ReadAt, Source, Tree};
 
 /// Directories of configuration files; of files with one name the first counts (modprobe.d(5)).
@@ -113,7 +113,7 @@ fn read_config(file: &File) -> io::Result<Vec<u8>> {
     if metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3) {
         return Ok(Vec::new());
     }
-    read_file(file, LONGEST_FILE)
+    read_of(file, &metadata, LONGEST_FILE)
 }
 
 fn failure(shown: &Path, error: &io::Error) -> String {

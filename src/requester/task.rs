@@ -4,7 +4,6 @@
 //! lock and may never come back) last and by itself.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -70,10 +69,7 @@ impl Stat {
 
     /// Of a process or, as `PID/task/TID`, of a thread.
     pub fn read(host: &Host, task: &str) -> Option<Stat> {
-        // One read has the whole line; a search reads thousands of these.
-        let mut line = [0; 1024];
-        let length = host.open(format!("/proc/{task}/stat")).ok()?.read(&mut line).ok()?;
-        Stat::parse(line.get(..length)?)
+        Stat::parse(host.read_once(format!("/proc/{task}/stat"), &mut [0; 1024]).ok()?)
     }
 }
 
@@ -81,9 +77,9 @@ impl Stat {
 pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
     let directory = format!("{pid}/task/{tid}");
     let stat = Stat::read(host, &directory)?;
-    let status = host.read(format!("/proc/{directory}/status"), 65536).unwrap_or_default();
-    let (uid, euid) = user_ids(&status);
-    let cgroups = host.read(format!("/proc/{pid}/cgroup"), 65536);
+    // The ids stand in the first lines.
+    let (uid, euid) = user_ids(host.read_once(format!("/proc/{directory}/status"), &mut [0; 1024]).unwrap_or_default());
+    let cgroups = cgroups(host, pid);
     let login = |file: &str| login(host, pid, file);
     // As long as PID 1 is the host's, its namespaces are.
     let sees_the_host = sees_the_host(host);
@@ -118,14 +114,19 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
 
 /// The command line of a process, bounded. May hang for as long as the process's memory is locked.
 pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
-    let mut bytes = Vec::with_capacity(MAX_CMDLINE);
-    let file = host.open(format!("/proc/{pid}/cmdline")).ok()?;
-    file.take(MAX_CMDLINE as u64).read_to_end(&mut bytes).ok()?;
-    if bytes.last() == Some(&0) {
-        bytes.pop();
-    }
+    let mut buffer = [0; MAX_CMDLINE];
+    let bytes = host.read_once(format!("/proc/{pid}/cmdline"), &mut buffer).ok()?;
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     // Kernel threads have none.
     (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(Text::from).collect())
+}
+
+/// The control groups of a process, a line a hierarchy.
+fn cgroups(host: &Host, pid: i32) -> std::io::Result<Vec<u8>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let mut buffer = [0; 2048];
+    let bytes = host.read_once(&path, &mut buffer)?;
+    if bytes.len() < 2048 { Ok(bytes.to_vec()) } else { host.read(&path, 65536) }
 }
 
 /// Path of a process's executable as the kernel knows it; kernel threads have none.

@@ -6,7 +6,7 @@ mod lifeboat;
 use std::ffi::{CStr, c_char, c_int};
 use std::time::Instant;
 
-use crate::audit;
+use crate::audit::{self, Sinks};
 use crate::conntrack::{self, Wanted};
 use crate::delegate::{self, Marker, Plan, Ran};
 use crate::host::Host;
@@ -50,12 +50,6 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     }
     let host = Host::this();
     let parent = Parent::of_ours(&host);
-    if parent.kind != ParentKind::KernelThread
-        && let Some(failure) = delegate::loops(&host, marker)
-    {
-        audit::complain(&failure);
-        return 1;
-    }
     let told = marker;
     let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
     let in_force = host.policy_in_force();
@@ -66,27 +60,36 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let load = match invocation::parse(argv, parent.kind) {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
-        _ => return pass_on(&host, policy, argv, marker),
+        _ => match endless(&host, parent, told) {
+            None => return pass_on(&host, policy, argv, marker),
+            Some(failure) => {
+                audit::complain(&failure);
+                return 1;
+            }
+        },
     };
 
     // From here on every step that takes time is taken in the knowledge of what the answer would be without it.
     let requests = Case::requests(argv, &load);
     foresee(requests.iter().map(|(_, request)| if is_off { Outlook::Permitted } else { outlook(policy, request) }));
     lifeboat::policy_is_known();
+    // The kernel asks for one name at a time; of several, who asked is the same for all.
+    let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
+    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
+    let search = identify(&host, first, load.caller, parent, &wishes);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
     let mut cases = Case::all(requests, &judge);
     foresee(cases.iter().map(|case| judge.outlook(&case.judgement)));
-
-    // The kernel asks for one name at a time; of several, who asked is the same for all.
-    let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
-    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
-    let requester = identify(&host, first, load.caller, parent, &wishes);
+    let requester = search.wait();
     cases.iter_mut().for_each(|case| judge.judge_again(&mut case.judgement, &requester));
 
     let done = if cases.iter().all(Case::is_blocked) {
         lifeboat::set_phase(Phase::Blocked);
         Ran { status: Some(1), failures: Vec::new() }
+    } else if let Some(failure) = endless(&host, parent, told) {
+        lifeboat::set_phase(Phase::Blocked);
+        Ran { status: Some(1), failures: vec![failure] }
     } else {
         let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
         lifeboat::drop_arguments(&blocked);
@@ -95,14 +98,16 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     };
     let refused = cases.iter().filter(|case| case.is_blocked() && !load.quiet);
     let refusals: Vec<String> = refused.map(Case::refusal).collect();
+    let sinks = Sinks::open(&host);
     for case in cases {
         let failures = in_force.failures.iter().chain(&done.failures).cloned().collect();
-        audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, done.status, started));
+        sinks.write(&case.into_record(&host, &kernel, &requester, failures, done.status, started));
     }
     // After the records: whoever reads our standard error may hold us up or end us.
     refusals.iter().for_each(|refusal| descriptors::say(refusal));
-    audit::flush_if_due(&host);
-    done.status.unwrap_or_else(|| lifeboat::leave())
+    sinks.flush_if_due();
+    // Nothing is cleared away: the kernel does that at once, for whoever waits for our end.
+    lifeboat::exit(done.status.unwrap_or_else(|| lifeboat::leave()))
 }
 
 /// Tells the lifeboat what is certain so far: it counts if nothing more comes.
@@ -113,6 +118,12 @@ fn foresee(outlooks: impl Iterator<Item = Outlook> + Clone) {
         lifeboat::set_time_allows(outlooks.clone().all(|outlook| outlook == Outlook::Permitted));
         lifeboat::set_phase(Phase::Undecided);
     }
+}
+
+/// Why no delegate may be run, if it would lead back to us without an end. Looked at only where one is to run: each
+/// parent costs four system calls.
+fn endless(host: &Host, parent: Parent, told: Option<&[u8]>) -> Option<String> {
+    (parent.kind != ParentKind::KernelThread).then(|| delegate::loops(host, told)).flatten()
 }
 
 /// Hands the arguments on as they came, without a verdict and without a record.
