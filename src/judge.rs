@@ -1,7 +1,7 @@
 //! The verdict on a request, up to the point where something would be done: the helper acts on it, a dry run shows it.
 
 use crate::host::Host;
-use crate::model::{Action, Caller, Closure, Confidence, IndexHealth, Request, Requester, Verdict};
+use crate::model::{Action, Caller, Closure, Confidence, IndexHealth, ModuleState, Request, Requester, Verdict};
 use crate::modules::{self, Config, Flags, Tree};
 use crate::policy::requester::Open;
 use crate::policy::{self, Policy};
@@ -127,6 +127,29 @@ impl<'a> Judge<'a> {
         let open = self.open_rules(judgement, &somebody);
         let may_block = open.iter().any(|open| open.rule.action == Action::Block && self.policy.is_enforced(open.rule));
         if may_block { Outlook::Open } else { Outlook::Permitted }
+    }
+
+    /// What modprobe(8) would answer if it were asked quietly for nothing but this name, where it is certain that it
+    /// would do nothing: 1 if the name stands for nothing, 0 if all that it stands for is there already.
+    ///
+    /// Certain is what an intact index says and no line of modprobe.d has a part in. Whatever was decided but to
+    /// permit it takes its usual way.
+    pub fn foregone(&self, judgement: &Judgement) -> Option<i32> {
+        let Judgement { request, closure, verdict, failures } = judgement;
+        let name = request.name.as_bytes();
+        let is_name = !name.is_empty() && !name.starts_with(b".") && !name.contains(&b'/');
+        let is_clear = failures.is_empty() && closure.blacklisted.is_empty() && closure.commands.is_empty();
+        let mut names = closure.modules.iter().map(|module| &module.name).chain([&request.name]);
+        let is_permitted = verdict.carried_out == Action::Allow && !self.is_off;
+        if !is_permitted || !is_name || !is_clear || names.any(|name| self.config.is_about(name.as_bytes())) {
+            return None;
+        }
+        if closure.modules.is_empty() {
+            return Some(1);
+        }
+        // Without /sys modprobe takes what is live for absent.
+        let is_seen = self.host.has_sysfs() || closure.modules.iter().all(|module| module.state != ModuleState::Live);
+        (closure.is_served() && is_seen).then_some(0)
     }
 
     fn decide(&self, request: &Request, closure: &Closure, requester: &Requester) -> Verdict {

@@ -16,6 +16,8 @@ const MODPROBE_D: [&str; 5] =
     ["/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"];
 /// Soft dependencies that stand in the modules; kmod reads it as one of the files of `modprobe.d`, by its name.
 const MODULES_SOFTDEP: &str = "modules.softdep";
+/// A directory for each module that is there.
+const SYS_MODULE: &str = "/sys/module";
 /// The longest configuration file that is read, bytes; real ones have some thousands.
 const LONGEST_FILE: usize = 4 << 20;
 
@@ -75,16 +77,20 @@ impl Host {
         (Config::parse(files, self.kernel_command_line()), failures)
     }
 
+    /// Whether modules show in `/sys`.
+    pub fn has_sysfs(&self) -> bool {
+        *self.has_sysfs.get_or_init(|| self.is_directory(SYS_MODULE))
+    }
+
     /// Whether `module` is loaded and initialised: `/sys/module/MODULE/initstate`, or `/proc/modules` without `/sys`.
     pub fn is_live(&self, module: &[u8]) -> bool {
         // The kernel takes any name for a module, but no such one makes a directory in /sys.
         if module.is_empty() || module.contains(&b'/') || module.starts_with(b".") {
             return false;
         }
-        let path = Path::new("/sys/module");
-        match self.line(path.join(OsStr::from_bytes(module)).join("initstate")) {
+        match self.line(Path::new(SYS_MODULE).join(OsStr::from_bytes(module)).join("initstate")) {
             Some(state) => state == b"live",
-            None if *self.has_sysfs.get_or_init(|| self.is_directory(path)) => false,
+            None if self.has_sysfs() => false,
             None => {
                 let modules = self.read("/proc/modules", LONGEST_FILE).unwrap_or_default();
                 // NAME SIZE REFERENCES USERS STATE ADDRESS (proc_modules(5))

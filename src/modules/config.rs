@@ -109,6 +109,14 @@ impl Config {
         }
     }
 
+    /// Whether any `alias`, `install` or `remove` line is about `name`; also if it is no name at all.
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        normalise(name).is_none_or(|name| {
+            let is_aliased = self.aliases_of(&name).next().is_some();
+            is_aliased || self.install_of(&name).is_some() || self.remove_named(&name).is_some()
+        })
+    }
+
     /// `alias` lines whose pattern matches `name`, in order.
     pub(super) fn aliases_of(&self, name: &[u8]) -> impl Iterator<Item = &Entry> {
         self.aliases.iter().filter(move |entry| glob_match(&entry.key, name))

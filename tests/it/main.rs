@@ -5,6 +5,7 @@
 
 mod arming;
 mod cases;
+mod foregone;
 mod glob;
 mod helper;
 mod hostile_index;
