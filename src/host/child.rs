@@ -23,6 +23,8 @@ pub struct Answers {
     bytes: Vec<u8>,
 }
 
+/// So long nobody looks at what a child has said before its end.
+const QUICK: Duration = Duration::from_millis(5);
 /// How many times its patience a child gets that does not hang, but only waits for its turn on a busy machine.
 const TURNS: u32 = 4;
 
@@ -115,12 +117,16 @@ pub fn exit_now(status: i32) -> ! {
 impl Answers {
     /// The answer, waited for if it is not there yet.
     pub fn wait(mut self) -> Vec<u8> {
-        let mut buffer = [0; 4096];
+        // Mostly it is there within a millisecond, and its end is all that is waited for: to be woken by each part
+        // takes a processor away from whoever writes the next. Only one who has a lot to say needs to be read meanwhile.
+        let mut awaited = PollFlags::empty();
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-            let mut wanted = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
+            let nap = if awaited.is_empty() { left.min(QUICK) } else { left };
+            let milliseconds = u16::try_from(nap.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+            let mut wanted = [PollFd::new(self.reader.as_fd(), awaited)];
             match poll(&mut wanted, PollTimeout::from(milliseconds)) {
+                Ok(0) if awaited.is_empty() => awaited = PollFlags::POLLIN,
                 Ok(0) => {
                     let now = Instant::now();
                     if now >= self.last || !is_runnable(self.child) {
@@ -128,22 +134,27 @@ impl Answers {
                         break;
                     }
                     self.deadline = now + Duration::from_millis(5);
-                    continue;
                 }
-                Ok(_) => {}
-                Err(Errno::EINTR) => continue,
-                Err(_) => break,
-            }
-            match self.reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+                Ok(_) if self.read() => {}
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => break,
             }
         }
         // Only if it is over already: an unkillable one is left to PID 1.
         let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
         self.bytes
+    }
+
+    /// Takes what is there; says no at the end.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        match self.reader.read(&mut buffer) {
+            Ok(count) => {
+                self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                count > 0
+            }
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+        }
     }
 }
 
