@@ -239,7 +239,7 @@ impl<'a> Case<'a> {
 
     /// Words of the kernel command line.
     pub fn kernel_command_line(&self) -> Vec<String> {
-        let line = if self.runs { self.host.kernel_command_line() } else { Vec::new() };
-        String::from_utf8_lossy(&line).split_ascii_whitespace().map(str::to_owned).collect()
+        let line = if self.runs { self.host.kernel_command_line() } else { &[] };
+        String::from_utf8_lossy(line).split_ascii_whitespace().map(str::to_owned).collect()
     }
 }

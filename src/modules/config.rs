@@ -94,6 +94,9 @@ impl Config {
     fn take_line(&mut self, line: &[u8], place: Place) -> Option<()> {
         let mut words = Words(line);
         let word = words.next()?;
+        if word.starts_with(b"#") {
+            return None;
+        }
         let key = normalise(words.next()?)?.into_owned();
         let entry = |value: Vec<u8>| Entry { key: key.clone(), value, place };
         match word {
@@ -116,7 +119,7 @@ impl Config {
                 let (pre, post) = softdep_names(words.rest()?);
                 self.softdeps.push(Softdep { key, pre, post });
             }
-            // A comment, whose word begins with #; a weakdep, which modprobe never loads; anything else.
+            // A weakdep, which modprobe never loads; anything else.
             _ => {}
         }
         Some(())
@@ -132,6 +135,14 @@ impl Config {
         } else if let Some(key) = normalise(&module) {
             self.options.push(Entry { key: key.into_owned(), value: setting, place });
         }
+    }
+
+    /// Whether any `alias`, `install` or `remove` line is about `name`; also if it is no name at all.
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        normalise(name).is_none_or(|name| {
+            let is_aliased = self.aliases_of(&name).next().is_some();
+            is_aliased || self.install_of(&name).is_some() || self.remove_named(&name).is_some()
+        })
     }
 
     /// `alias` lines whose pattern matches `name`, in order.
