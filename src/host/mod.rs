@@ -121,6 +121,17 @@ impl Host {
         self.open_with(path.as_ref(), OFlag::O_PATH).is_ok()
     }
 
+    /// Whether `path` is a link, wherever it leads.
+    pub fn is_link(&self, path: impl AsRef<Path>) -> bool {
+        self.link_target(path).is_some()
+    }
+
+    /// What the link `path` says; `None` if it is none.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Option<std::ffi::OsString> {
+        let link = self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
+        nix::fcntl::readlinkat(&link, "").ok().filter(|target| !target.is_empty())
+    }
+
     /// Whether `path` leads to a directory.
     pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
         self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()

@@ -63,6 +63,7 @@ impl Host {
                 let shown = self.shown(directory).join(&name);
                 let bytes = match self.open(&path).and_then(|file| read_config(&file)) {
                     Ok(bytes) => bytes,
+                    Err(_) if self.link_target(&path).is_some_and(|target| target == "/dev/null") => Vec::new(),
                     Err(error) => {
                         failures.push(failure(&shown, &error));
                         // A dead link or a directory hides nothing; a file that can't be read does.

@@ -35,6 +35,8 @@ pub enum Says {
 pub struct LineOn {
     /// What it says.
     pub says: Says,
+    /// The name or pattern that it is about.
+    pub key: Vec<u8>,
     /// `FILE:LINE`, or `kernel command line`.
     pub source: String,
 }
@@ -189,7 +191,7 @@ impl Config {
 
     /// All lines that may keep `module` out, those of one kind in the order in which they count.
     pub fn lines_on(&self, module: &[u8]) -> Vec<LineOn> {
-        let line = |entry: &Entry, says| LineOn { says, source: self.source(entry) };
+        let line = |entry: &Entry, says| LineOn { says, key: entry.key.clone(), source: self.source(entry) };
         let installs = self.installs.iter().filter(|entry| glob_match(&entry.key, module));
         let installs = installs.map(|entry| line(entry, Says::Install(entry.value.clone())));
         let aliases = self.aliases_of(module).map(|entry| line(entry, Says::AliasTo(entry.value.clone())));

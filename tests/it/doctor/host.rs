@@ -93,6 +93,32 @@ impl Broken {
         write(&self.path(path), text.as_bytes());
     }
 
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    pub fn link(&self, target: &str, path: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, path).unwrap();
+    }
+
+    /// Not a single module is left, of any kernel.
+    pub fn remove_modules(&self) {
+        fs::remove_dir_all(self.path("lib/modules")).unwrap();
+    }
+
+    /// No programs, and of the modules their lists.
+    pub fn keep_only_what_is_collected(&self) {
+        for path in ["usr/sbin", "sbin"] {
+            fs::remove_dir_all(self.path(path)).unwrap();
+        }
+        fs::remove_dir_all(self.directory().join("kernel")).unwrap();
+        for name in ["modules.dep.bin", "modules.alias.bin", "modules.symbols.bin", "modules.builtin.bin"] {
+            fs::remove_file(self.directory().join(name)).unwrap();
+        }
+    }
+
     pub fn append(&self, path: &str, text: &str) {
         let old = fs::read_to_string(self.path(path)).unwrap();
         self.write(path, &(old + text));
