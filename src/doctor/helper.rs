@@ -6,9 +6,11 @@ use super::blocked::comment_out;
 use super::capabilities::has_sys_module;
 use super::distribution::quoted;
 use super::kernel_config::Setting;
+use super::support::find_library;
 use super::{Case, Cause, Finding, Seen};
 use crate::conntrack::sysctl_d::SysctlD;
 use crate::host::{HELPER, KERNEL_MODPROBE, LKRG};
+use crate::modules::libraries;
 use crate::text::Text;
 
 /// What modprobe is called where distributions put it.
@@ -24,10 +26,11 @@ pub fn look(case: &Case) -> Seen {
     let Some(helper) = case.host.line(KERNEL_MODPROBE) else {
         return Seen::Nothing(format!("{}: can't be read", case.shown(KERNEL_MODPROBE)));
     };
-    let mut findings: Vec<Finding> = [fixed_path(case), wrong(case, &helper), powerless(case), killed(case, &helper)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let mut findings: Vec<Finding> =
+        [fixed_path(case), wrong(case, &helper), powerless(case), killed(case, &helper), unable(case)]
+            .into_iter()
+            .flatten()
+            .collect();
     if case.is_there() {
         // It is here all the same; others may not come.
         findings = findings.into_iter().map(Finding::minor).collect();
@@ -156,4 +159,31 @@ fn killed(case: &Case, helper: &[u8]) -> Option<Finding> {
             .fix("sysctl -w lkrg.umh_enforce=0")
             .fix(load_by_hand(case)),
     )
+}
+
+/// A modprobe that can't start, whoever runs it: a shared library is missing.
+fn unable(case: &Case) -> Option<Finding> {
+    let (path, bytes) = MODPROBES.iter().find_map(|path| Some((*path, case.host.read(path, 16 << 20).ok()?)))?;
+    // A tree that holds no libraries tells nothing.
+    find_library(case, "libc.so.6")?;
+    let missing = libraries(&bytes).into_iter().find(|name| find_library(case, name).is_none())?;
+    Some(
+        Finding::new(Cause::Helper, "modprobe can't be started: a shared library of its is missing")
+            .evidence(format!("{}: needs {missing}, which is nowhere", case.shown(path)))
+            .fix(bring_library(case, &missing))
+            .fix(load_by_hand(case)),
+    )
+}
+
+/// The command that installs the package of a library which kmod uses.
+fn bring_library(case: &Case, name: &str) -> String {
+    let (debian, fedora) = match name.split(".so").next().unwrap_or_default() {
+        "liblzma" => ("liblzma5", "xz-libs"),
+        "libzstd" => ("libzstd1", "libzstd"),
+        "libz" => ("zlib1g", "zlib"),
+        "libcrypto" => ("libssl3", "openssl-libs"),
+        "libkmod" => ("libkmod2", "kmod-libs"),
+        _ => ("libc6", "glibc"),
+    };
+    case.distribution.install(debian, fedora)
 }

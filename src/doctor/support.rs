@@ -174,8 +174,8 @@ fn unreadable_compression(case: &Case) -> Option<Finding> {
     None
 }
 
-/// A shared library, wherever it lies.
-fn find_library(case: &Case, name: &str) -> Option<String> {
+/// A shared library, wherever the loader looks by default.
+pub fn find_library(case: &Case, name: &str) -> Option<String> {
     LIBRARIES.iter().find_map(|directory| {
         let below = case.host.list(directory).unwrap_or_default();
         let below = below.iter().filter_map(|name| name.to_str()).filter(|name| name.contains("-linux-"));

@@ -29,5 +29,5 @@ pub use index::{Index, Value};
 pub use inventory::{aliases, has_softdeps, names};
 pub use lookup::{Dependencies, Lookup};
 pub use names::{module_of_path, normalise};
-pub use object::{Compression, Flaw, Machine, Object, unpack};
+pub use object::{Compression, Flaw, Machine, Object, libraries, unpack};
 pub use tree::{IndexFile, Source, Tree, Unopened};

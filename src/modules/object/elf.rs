@@ -9,8 +9,12 @@ pub const ABSOLUTE: u16 = 0xfff1;
 /// Kinds of section that matter: a table of symbols, and one that has no bytes in the file.
 const SYMBOLS: u32 = 2;
 const NO_BYTES: u32 = 8;
-/// A relocatable object.
-const RELOCATABLE: u16 = 1;
+/// A relocatable object, an executable, a shared object (or an executable that can lie anywhere).
+pub const RELOCATABLE: u16 = 1;
+pub const EXECUTABLE: u16 = 2;
+pub const SHARED: u16 = 3;
+/// A shared library that is needed, among the entries of `.dynamic`.
+const NEEDED: u64 = 1;
 
 /// An ELF object whose sections all lie within it.
 pub struct Elf<'a> {
@@ -42,7 +46,8 @@ pub struct Symbol {
 }
 
 impl<'a> Elf<'a> {
-    pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>, Flaw> {
+    /// Reads an object of one of `kinds`.
+    pub fn parse(bytes: &'a [u8], kinds: &[u16]) -> Result<Elf<'a>, Flaw> {
         if bytes.is_empty() {
             return Err(Flaw::Empty);
         }
@@ -58,7 +63,7 @@ impl<'a> Elf<'a> {
             return Err(Flaw::Nonsense("header"));
         }
         let kind = elf.half(16)?;
-        if kind != RELOCATABLE {
+        if !kinds.contains(&kind) {
             return Err(Flaw::OtherKind(kind));
         }
         elf.machine = elf.half(18)?;
@@ -153,6 +158,18 @@ impl<'a> Elf<'a> {
         let bytes = self.bytes(self.sections.get(usize::from(section))?);
         let at = usize::try_from(at).ok()?;
         self.low_half(bytes.get(at..at.checked_add(4)?)?)
+    }
+
+    /// The shared libraries that it can't be started without.
+    pub fn libraries(&self) -> Vec<String> {
+        let (Some(dynamic), Some(names)) = (self.section(".dynamic"), self.section(".dynstr")) else {
+            return Vec::new();
+        };
+        let (half, names) = (if self.is_wide { 8 } else { 4 }, self.bytes(names));
+        let entries = self.bytes(dynamic).chunks_exact(2 * half);
+        let pairs = entries.filter_map(|entry| entry.split_at_checked(half));
+        let needed = pairs.filter(|(tag, _)| self.value(tag) == NEEDED);
+        needed.filter_map(|(_, at)| names.get(usize::try_from(self.value(at)).ok()?..).map(c_text)).collect()
     }
 
     /// All symbols.

@@ -117,7 +117,7 @@ impl Object {
     /// What is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Object, Flaw> {
         let signature = Signature::of(bytes);
-        let elf = Elf::parse(bytes)?;
+        let elf = Elf::parse(bytes, &[elf::RELOCATABLE])?;
         let info = modinfo(elf.section(".modinfo").map(|section| elf.bytes(section)).unwrap_or_default());
         let value = |key: &str| info.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
         // Every module has it: without, this is some other object, or a part of one.
@@ -148,6 +148,11 @@ impl Object {
     pub fn is_in_tree(&self) -> bool {
         self.info.iter().any(|(key, value)| key == "intree" && value == "Y")
     }
+}
+
+/// The shared libraries that a program can't be started without; none if it is no ELF file, or a static one.
+pub fn libraries(program: &[u8]) -> Vec<String> {
+    Elf::parse(program, &[elf::EXECUTABLE, elf::SHARED]).map_or_else(|_| Vec::new(), |elf| elf.libraries())
 }
 
 /// `key=value`, each ended by a NUL.

@@ -133,6 +133,17 @@ fn no_change_of_bytes_is_the_end_of_us() {
 }
 
 #[test]
+fn the_libraries_of_a_program_are_known() {
+    let kmod = std::fs::read("/bin/kmod").or_else(|_| std::fs::read("/sbin/modprobe")).unwrap();
+    let found = libraries(&kmod);
+    assert!(found.iter().any(|name| name.starts_with("libc.so.")), "{found:?}");
+    assert!(libraries(&kmod[..kmod.len() / 2]).is_empty());
+    assert!(
+        libraries(b"#!/bin/sh\n").is_empty() && libraries(b"").is_empty() && libraries(&module(true, false)).is_empty()
+    );
+}
+
+#[test]
 fn other_files_are_told_apart() {
     assert_eq!(Object::read(b""), Err(Flaw::Empty));
     assert_eq!(Object::read(b"<html>"), Err(Flaw::NotElf));

@@ -1,6 +1,6 @@
 # guard doctor on real kernels: what is broken on purpose is the first finding, and the commands it prints mend it.
 # arguments: module_blacklist=sctp
-# checks: healthy not_loaded cut cut_mended flags flags_mended install install_mended install_needed install_needed_mended alias alias_mended guard_rule guard_rule_mended needed_gone needed_gone_mended needed_unknown needed_unknown_mended no_index no_index_mended stale stale_mended kernels_blacklist parameter parameter_mended helper helper_mended agrees full full_mended unused unused_mended way_up unsigned unsigned_mended nobody dumb disabled touches_nothing
+# checks: healthy not_loaded cut cut_mended flags flags_mended install install_mended install_needed install_needed_mended alias alias_mended guard_rule guard_rule_mended needed_gone needed_gone_mended needed_unknown needed_unknown_mended library library_mended no_index no_index_mended stale stale_mended kernels_blacklist parameter parameter_mended helper helper_mended agrees full full_mended unused unused_mended way_up unsigned unsigned_mended nobody dumb disabled touches_nothing
 . /lib.sh
 
 release=$(uname -r)
@@ -123,6 +123,15 @@ rm "$nf_defrag_ipv4"
 depmod
 check needed_unknown first dependency
 check needed_unknown_mended mended
+gone
+
+# modprobe here can't start without it, whether it has anything to unpack or not.
+library=$(find /lib /usr/lib -name 'liblzma.so.5' | head -n 1)
+mv "$library" /run/liblzma
+case $nf_conntrack in *.xz) check library first no-support ;; *) check library first helper ;; esac
+# shellcheck disable=SC2016 # for sed
+sed -i "2a [ -e /run/liblzma ] \\&\\& mv /run/liblzma $library || :" /usr/bin/apt-get
+check library_mended mended
 gone
 
 rm "$modules/modules.dep.bin"
