@@ -1,5 +1,6 @@
 # guard doctor on real kernels: what is broken on purpose is the first finding, and the commands it prints mend it.
 # arguments: module_blacklist=sctp
+# kernels: 6.1 newest
 # checks: healthy not_loaded cut cut_mended flags flags_mended install install_mended install_needed install_needed_mended alias alias_mended guard_rule guard_rule_mended needed_gone needed_gone_mended needed_unknown needed_unknown_mended library library_mended no_index no_index_mended stale stale_mended kernels_blacklist parameter parameter_mended helper helper_mended agrees full full_mended unused unused_mended way_up unsigned unsigned_mended nobody dumb disabled touches_nothing
 . /lib.sh
 
