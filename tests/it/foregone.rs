@@ -75,9 +75,13 @@ impl Kernel {
 
 /// One answer of the helper, and its one record without what differs from run to run.
 fn answer(root: &Root, name: &[u8]) -> (i32, serde_json::Value) {
-    let _ = fs::remove_dir_all(root.path("/run/modprobe-guard"));
-    let status = root.request(name);
-    let mut records = root.records();
+    let ask = || {
+        let _ = fs::remove_dir_all(root.path("/run/modprobe-guard"));
+        let status = root.request(name);
+        (status, root.records())
+    };
+    // Who runs out of time on a busy machine leaves a line in the kernel's log, and no record.
+    let (status, mut records) = (0..3).map(|_| ask()).find(|(_, records)| !records.is_empty()).unwrap_or_default();
     assert_eq!(records.len(), 1);
     let mut record = records.remove(0);
     assert_eq!(record["outcome"]["status"], status);
