@@ -129,7 +129,11 @@ gone
 # modprobe here can't start without it, whether it has anything to unpack or not.
 library=$(find /lib /usr/lib -name 'liblzma.so.5' | head -n 1)
 mv "$library" /run/liblzma
-case $nf_conntrack in *.xz) check library first no-support ;; *) check library first helper ;; esac
+# Where the file is packed and the kernel does not unpack it itself, that is the first thing to say.
+case $nf_conntrack:$(cat /sys/module/compression 2>/dev/null) in
+*.xz:xz | *.ko:*) check library first helper ;;
+*) check library first no-support ;;
+esac
 # shellcheck disable=SC2016 # for sed
 sed -i "2a [ -e /run/liblzma ] \\&\\& mv /run/liblzma $library || :" /usr/bin/apt-get
 check library_mended mended
