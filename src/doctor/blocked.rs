@@ -3,8 +3,7 @@
 mod command;
 
 use super::case::Unpacked;
-use super::distribution::quoted;
-use super::support::load;
+use super::commands::{comment_out, load};
 use super::{Case, Cause, Finding, Seen};
 use crate::modules::{LineOn, Says, has_softdeps, normalise};
 use crate::text::Text;
@@ -172,29 +171,4 @@ fn kernel_word(case: &Case, source: &str, name: &str) -> Option<String> {
         names.is_some_and(|names| names.split(',').any(|listed| listed == name))
     };
     (!source.contains(':')).then(|| case.kernel_command_line().into_iter().find(names_it))?
-}
-
-/// Commands that take a line of a configuration file, `FILE:LINE`, away.
-pub fn comment_out(case: &Case, source: &str) -> Vec<String> {
-    let Some((shown, line)) = source.rsplit_once(':') else { return Vec::new() };
-    // The path on that host, whatever root it is read below.
-    let root = case.shown("/");
-    let path = shown.strip_prefix(root.trim_end_matches('/')).unwrap_or(shown);
-    let sed = |path: &str| {
-        // A link stays one.
-        let follow = if case.host.is_link(path) { " --follow-symlinks" } else { "" };
-        format!("sed -i{follow} '{line}s/^/# /' {}", quoted(path))
-    };
-    if path.starts_with("/etc/") || path.starts_with("/run/") {
-        return vec![sed(path)];
-    }
-    // A package's file comes back with the package: one of the same name in /etc takes its place.
-    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let place = if directory.ends_with("sysctl.d") { "/etc/sysctl.d" } else { "/etc/modprobe.d" };
-    let copy = quoted(&format!("{place}/{name}"));
-    vec![
-        format!("mkdir -p {place}"),
-        format!("test -e {copy} || cp {} {copy}", quoted(path)),
-        sed(&format!("{place}/{name}")),
-    ]
 }

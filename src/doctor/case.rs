@@ -1,20 +1,28 @@
 //! The module on its host: what several checks look at, read once.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Instant;
 
 use super::distribution::Distribution;
 use super::kernel_config::KernelConfig;
 use super::kernel_log::KernelLog;
 use super::live::{Live, live_modules};
+use crate::conntrack::sysctl_d::{Assignment, SysctlD};
 use crate::host::Host;
 use crate::model::Requester;
-use crate::modules::{Config, Dependencies, IndexFile, Lookup, Object, Tree, module_of_path, normalise};
+use crate::modules::{
+    Config, Dependencies, IndexFile, Lookup, Object, Tree, is_module_file, module_of_path, normalise,
+};
 use crate::policy::Policy;
 use crate::text::Text;
 
 /// The longest module file that is read, bytes. Some with debugging symbols have 100 MB.
 const LONGEST_MODULE: usize = 512 << 20;
+
+/// Modules whose files are looked at to learn what this kernel's modules are built for.
+const SAMPLES: usize = 3;
 
 /// A module on its host.
 pub struct Case<'a> {
@@ -41,11 +49,12 @@ pub struct Case<'a> {
     /// `/proc/modules`; absent if it can't be read.
     pub live: Option<Vec<Live>>,
     /// Entries of the connection tracking table when we began to look.
-    pub entries: Option<(std::time::Instant, i64)>,
+    pub entries: Option<(Instant, i64)>,
     files: OnceCell<BTreeMap<Vec<u8>, Vec<String>>>,
     log: OnceCell<KernelLog>,
     kernel_config: OnceCell<KernelConfig>,
-    objects: std::cell::RefCell<BTreeMap<Vec<u8>, std::rc::Rc<Unpacked>>>,
+    samples: OnceCell<Vec<(String, Object)>>,
+    objects: RefCell<BTreeMap<Vec<u8>, Rc<Unpacked>>>,
 }
 
 /// A module's file, as far as it could be read.
@@ -79,11 +88,12 @@ impl<'a> Case<'a> {
             policy: host.policy_in_force().policy,
             requester,
             live: runs.then(|| live_modules(host)).flatten(),
-            entries: entries.filter(|_| runs).map(|count| (std::time::Instant::now(), count)),
+            entries: entries.filter(|_| runs).map(|count| (Instant::now(), count)),
             files: OnceCell::new(),
             log: OnceCell::new(),
             kernel_config: OnceCell::new(),
-            objects: std::cell::RefCell::default(),
+            samples: OnceCell::new(),
+            objects: RefCell::default(),
             module: Vec::new(),
             kernel,
             runs,
@@ -97,8 +107,7 @@ impl<'a> Case<'a> {
     /// The module that `name` stands for: itself if there is one of that name, else the first that an alias leads to.
     fn module_of(&self, name: &[u8]) -> Vec<u8> {
         // A file is taken for the module in it.
-        let is_file = name.contains(&b'/')
-            || [&b".ko"[..], b".ko.gz", b".ko.xz", b".ko.zst"].iter().any(|end| name.ends_with(end));
+        let is_file = name.contains(&b'/') || is_module_file(name);
         let of_file = if is_file { module_of_path(name) } else { None };
         let name =
             of_file.unwrap_or_else(|| normalise(name).map_or_else(|| name.to_vec(), std::borrow::Cow::into_owned));
@@ -120,7 +129,7 @@ impl<'a> Case<'a> {
         Text::from(self.module.as_slice()).to_string()
     }
 
-    /// A name as it stands in the index.
+    /// What names stand for, by configuration and index.
     pub fn lookup(&self) -> Lookup<'_> {
         Lookup::new(&self.tree, &self.config)
     }
@@ -149,7 +158,7 @@ impl<'a> Case<'a> {
             && !module.starts_with(b".")
             && self.host.is_directory(&directory)
             && !self.host.exists(format!("{directory}/initstate"))
-            && !self.live.as_ref().is_some_and(|live| live.iter().any(|live| live.name == module));
+            && self.live_line(module).is_none();
         has_parameters || self.lookup().is_builtin(module) || self.is_in_builtin_list(module)
     }
 
@@ -159,7 +168,7 @@ impl<'a> Case<'a> {
             return false;
         }
         let list = self.host.read(format!("{}/modules.builtin", self.directory()), 1 << 20).unwrap_or_default();
-        list.split(|&byte| byte == b'\n').any(|line| crate::modules::module_of_path(line).as_deref() == Some(module))
+        list.split(|&byte| byte == b'\n').any(|line| module_of_path(line).as_deref() == Some(module))
     }
 
     /// `/proc/modules`'s line of `module`.
@@ -216,7 +225,7 @@ impl<'a> Case<'a> {
     }
 
     /// What is in the file of `module`.
-    pub fn object(&self, module: &[u8]) -> std::rc::Rc<Unpacked> {
+    pub fn object(&self, module: &[u8]) -> Rc<Unpacked> {
         if let Some(known) = self.objects.borrow().get(module) {
             return known.clone();
         }
@@ -228,9 +237,23 @@ impl<'a> Case<'a> {
                 Unpacked::There(path, object)
             }
         };
-        let unpacked = std::rc::Rc::new(unpacked);
+        let unpacked = Rc::new(unpacked);
         self.objects.borrow_mut().insert(module.to_vec(), unpacked.clone());
         unpacked
+    }
+
+    /// A few files of other modules of this kernel, of live ones first, which were taken: path and what is in each. They
+    /// tell what this kernel's modules are built for.
+    pub fn samples(&self) -> &[(String, Object)] {
+        self.samples.get_or_init(|| {
+            let live = self.live.iter().flatten().map(|live| live.name.clone());
+            let names = live.chain(self.files().keys().take(SAMPLES).cloned()).filter(|name| *name != self.module);
+            let sample = |name: Vec<u8>| match &*self.object(&name) {
+                Unpacked::There(path, Ok(object)) => Some((path.clone(), object.clone())),
+                _ => None,
+            };
+            names.filter_map(sample).take(SAMPLES).collect()
+        })
     }
 
     /// What has to be loaded before `module`, by the index and by what the file itself says: names, in load order.
@@ -249,6 +272,13 @@ impl<'a> Case<'a> {
             }
         }
         needed
+    }
+
+    /// The lines of sysctl.d that set one of `keys`, paths below `/proc/sys`.
+    pub fn sysctl_lines(&self, keys: &[&str]) -> Vec<Assignment> {
+        let mut lines = SysctlD::read(self.host).assignments;
+        lines.retain(|line| line.value.is_some() && keys.contains(&line.key.as_str()));
+        lines
     }
 
     /// The kernel's log of this boot.

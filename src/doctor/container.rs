@@ -1,6 +1,7 @@
 //! Whether this is a container: it has the host's kernel, and the host decides what that loads.
 
 use super::capabilities::may_load_modules;
+use super::commands::load;
 use super::{Case, Cause, Finding, Seen};
 
 pub fn look(case: &Case) -> Seen {
@@ -8,12 +9,7 @@ pub fn look(case: &Case) -> Seen {
     let may_load = ["/proc/self/status", "/proc/1/status"].iter().find_map(|path| may_load_modules(case.host, path));
     let has_modules = case.host.is_directory(case.directory());
     if signs.is_empty() {
-        let what = if may_load == Some(false) {
-            "none; but CAP_SYS_MODULE is out of reach of whoever asks this"
-        } else {
-            "none"
-        };
-        return Seen::Well(what.to_owned());
+        return Seen::Well("no sign of one".to_owned());
     }
     if may_load == Some(true) && has_modules {
         return Seen::Well(format!("{}; it may load modules all the same", signs.join("; ")));
@@ -23,14 +19,10 @@ pub fn look(case: &Case) -> Seen {
         format!("this is a container: {} is loaded by the host, for all its containers", case.name()),
     );
     finding.evidence = signs;
-    if may_load == Some(false) {
-        finding = finding.evidence("CapBnd lacks CAP_SYS_MODULE (bit 16)");
-    }
     if !has_modules {
         finding = finding.evidence(format!("{}: not there", case.shown(&case.directory())));
     }
-    let name = super::distribution::quoted_name(&case.module);
-    finding.fix("# on the host, not in the container:").fix(format!("modprobe {name}")).into()
+    finding.fix("# on the host, not in the container:").fix(load(case)).into()
 }
 
 /// What says that it is one.

@@ -1,9 +1,9 @@
 //! What the module needs: known to the index, there, whole, fitting, and not kept out itself.
 
 use super::case::Unpacked;
-use super::distribution::quoted;
-use super::support::load;
-use super::{Case, Cause, Finding, Seen, blocked, version};
+use super::commands::{depmod, load};
+use super::obstacle::obstacle;
+use super::{Case, Cause, Finding, Seen};
 use crate::modules::{Dependencies, IndexFile, Unopened};
 use crate::text::Text;
 
@@ -23,7 +23,7 @@ pub fn look_at_index(case: &Case) -> Seen {
 }
 
 fn mend(case: &Case, finding: Finding) -> Finding {
-    finding.fix(format!("depmod {}", quoted(&case.kernel))).fix(load(case))
+    finding.fix(depmod(case)).fix(load(case))
 }
 
 /// A file of the index that modprobe can't read. Without `modules.dep.bin` it finds no module at all.
@@ -84,7 +84,7 @@ pub fn look(case: &Case) -> Seen {
     if let Some(why) = case.no_files() {
         return Seen::Nothing(why);
     }
-    let mut findings: Vec<Finding> = needed.iter().filter_map(|name| obstacle(case, name)).collect();
+    let mut findings: Vec<Finding> = needed.iter().filter_map(|name| not_to_be_had(case, name)).collect();
     findings.extend(disagreement(case, &needed));
     let names = needed.iter().map(|name| Text::from(name.as_slice()).to_string()).collect::<Vec<_>>().join(", ");
     Seen::of(
@@ -93,43 +93,14 @@ pub fn look(case: &Case) -> Seen {
     )
 }
 
-/// What keeps `needed` from being loaded first.
-fn obstacle(case: &Case, needed: &[u8]) -> Option<Finding> {
+/// What keeps `needed` from being loaded first. Of what keeps a module out only some binds it as a dependency as well.
+fn not_to_be_had(case: &Case, needed: &[u8]) -> Option<Finding> {
     if case.is_in_kernel(needed) {
         return None;
     }
-    let name = Text::from(needed).to_string();
-    let finding = |what: &str| Finding::new(Cause::Dependency, format!("{} needs {name}, {what}", case.name()));
-    let bring = |path: &str| case.distribution.bring(case.host, &case.kernel, Some(path), true);
-    let depmod = format!("depmod {}", quoted(&case.kernel));
-    match &*case.object(needed) {
-        Unpacked::Absent => {
-            let missing = super::file::missing(case, needed);
-            let mut found = finding("of which there is no file");
-            (found.evidence, found.fix) = (missing.evidence, missing.fix);
-            return Some(found);
-        }
-        Unpacked::There(path, Err(error)) => {
-            let found = finding("whose file is damaged").evidence(format!("{}: {error}", case.shown(path)));
-            return Some(found.fixes(bring(path)).fix(depmod).fix(load(case)));
-        }
-        Unpacked::There(path, Ok(object)) => {
-            if let Some((reason, by)) = version::built_for_another(case, path, object) {
-                let wrong = version::wrong_file(case, path, &reason, by);
-                let mut found = finding("whose file was built for another kernel");
-                (found.evidence, found.fix) = (wrong.evidence, wrong.fix);
-                return Some(found);
-            }
-        }
-    }
-    // Of what keeps a module out only some binds it as a dependency as well.
-    let blocks = blocked::of(case, needed).into_iter().filter(|block| block.decisive && !block.binds_name_only);
-    let mut found = finding("which is kept out");
-    for block in blocks {
-        found.evidence.extend(block.evidence);
-        found.fix.extend(block.fix);
-    }
-    (!found.evidence.is_empty()).then(|| found.fix(load(case)))
+    let summary = format!("{} needs {}", case.name(), Text::from(needed));
+    let found = obstacle(case, needed, Cause::Dependency, &summary, |line| !line.binds_name_only)?;
+    Some(found.fix(load(case)))
 }
 
 /// A symbol that the module was built against and a module that exports it in another version.
@@ -152,7 +123,7 @@ fn disagreement(case: &Case, needed: &[Vec<u8>]) -> Option<Finding> {
                     .evidence(format!("{}: exports it with version {has:#010x}", case.shown(other_path)))
                     .fixes(case.distribution.bring(case.host, &case.kernel, Some(path), true))
                     .fixes(case.distribution.bring(case.host, &case.kernel, Some(other_path), true))
-                    .fix(format!("depmod {}", quoted(&case.kernel)))
+                    .fix(depmod(case))
                     .fix(load(case)),
             );
         }

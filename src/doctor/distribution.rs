@@ -1,7 +1,7 @@
 //! Whose host it is, and with that the commands that mend it.
 
+use super::commands::quoted;
 use crate::host::Host;
-use crate::text::Text;
 
 /// Where dpkg keeps the lists of files that packages brought.
 const DPKG_LISTS: &str = "/var/lib/dpkg/info";
@@ -157,23 +157,6 @@ fn owner(host: &Host, kernel: &str, path: &str) -> Option<String> {
     })
 }
 
-/// `word` for a shell: in single quotes if it holds anything that a shell would understand.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
-/// [`quoted`] for names that may hold any bytes: what is not printable makes the command a remark.
-pub fn quoted_name(name: &[u8]) -> String {
-    match std::str::from_utf8(name) {
-        Ok(name) if !name.chars().any(char::is_control) => quoted(name),
-        _ => format!("'{}'", Text::from(name)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,15 +228,5 @@ mod tests {
             let commands = Distribution { family: Family::Fedora }.boot_without_name(word, name);
             assert!(commands[0].starts_with("grubby --update-kernel=ALL --remove-args="), "{commands:?}");
         }
-    }
-
-    #[test]
-    fn words_for_a_shell_are_quoted() {
-        for (word, expected) in
-            [("a-b.c=1", "a-b.c=1"), ("a b", "'a b'"), ("a'b", "'a'\\''b'"), ("", "''"), ("$(x)", "'$(x)'")]
-        {
-            assert_eq!(quoted(word), expected);
-        }
-        assert_eq!(quoted_name(b"a\nb"), "'a\\x0ab'");
     }
 }

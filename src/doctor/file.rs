@@ -1,8 +1,9 @@
 //! The module's own file: there, and whole.
 
 use super::case::Unpacked;
-use super::support::load;
+use super::commands::{depmod, load, quoted};
 use super::{Case, Cause, Finding, Seen};
+use crate::text::Text;
 
 /// How far apart two names may be for one to be a slip of the other, letters.
 const SLIP: usize = 2;
@@ -19,11 +20,13 @@ pub fn look(case: &Case) -> Seen {
     }
     match &*case.object(&case.module) {
         Unpacked::There(path, Ok(object)) => match wrong_name(case, object.name.as_deref()) {
-            Some(other) => corrupt(case, path, &format!("holds the module {other}")).into(),
+            Some(other) => {
+                damaged(case, &case.module, path, &format!("holds the module {other}")).fix(load(case)).into()
+            }
             None => Seen::Well(case.shown(path)),
         },
-        Unpacked::There(path, Err(error)) => corrupt(case, path, error).into(),
-        Unpacked::Absent => missing(case, &case.module).into(),
+        Unpacked::There(path, Err(error)) => damaged(case, &case.module, path, error).fix(load(case)).into(),
+        Unpacked::Absent => missing(case, &case.module).fix(load(case)).into(),
     }
 }
 
@@ -33,17 +36,17 @@ fn wrong_name(case: &Case, name: Option<&str>) -> Option<String> {
     (name.as_bytes() != case.module).then_some(name)
 }
 
-fn corrupt(case: &Case, path: &str, what: &str) -> Finding {
-    Finding::new(Cause::FileCorrupt, format!("the file of {} is damaged", case.name()))
+/// The file of `module` is there, and is none. Without the command that loads it.
+pub fn damaged(case: &Case, module: &[u8], path: &str, what: &str) -> Finding {
+    Finding::new(Cause::FileCorrupt, format!("the file of {} is damaged", Text::from(module)))
         .evidence(format!("{}: {what}", case.shown(path)))
         .fixes(case.distribution.bring(case.host, &case.kernel, Some(path), true))
-        .fix(format!("depmod {}", super::distribution::quoted(&case.kernel)))
-        .fix(load(case))
+        .fix(depmod(case))
 }
 
-/// There is no file of `module`: what should have brought it.
+/// There is no file of `module`: what should have brought it. Without the command that loads it.
 pub fn missing(case: &Case, module: &[u8]) -> Finding {
-    let name = crate::text::Text::from(module).to_string();
+    let name = Text::from(module).to_string();
     let directory = case.shown(&case.directory());
     let indexed = case.indexed_path(module).or_else(|| in_text_index(case, module));
     let shipped = in_order_list(case, module);
@@ -67,10 +70,10 @@ pub fn missing(case: &Case, module: &[u8]) -> Finding {
         && let Some(near) = nearest(case, module)
     {
         let finding = finding.evidence(format!("the nearest name that there is: {near}"));
-        return finding.fix(format!("guard doctor {}", super::distribution::quoted(&near)));
+        return finding.fix(format!("guard doctor {}", quoted(&near)));
     }
     let packages = case.distribution.bring(case.host, &case.kernel, path.as_deref(), indexed.is_some());
-    finding.fixes(packages).fix(format!("depmod {}", super::distribution::quoted(&case.kernel))).fix(load(case))
+    finding.fixes(packages).fix(depmod(case))
 }
 
 /// `modules.dep`, where nobody has made an index of it.

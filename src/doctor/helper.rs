@@ -1,16 +1,13 @@
 //! The program that the kernel runs to load modules: there, able to run, and allowed to do it.
 
+use super::commands::{comment_out, load, quoted};
 use std::os::unix::fs::MetadataExt;
 
-use super::blocked::comment_out;
 use super::capabilities::has_sys_module;
-use super::distribution::quoted;
 use super::kernel_config::Setting;
-use super::support::find_library;
-use super::{Case, Cause, Finding, Seen};
-use crate::conntrack::sysctl_d::SysctlD;
+use super::{Case, Cause, Finding, Seen, libraries};
 use crate::host::{HELPER, KERNEL_MODPROBE, LKRG};
-use crate::modules::libraries;
+use crate::modules;
 use crate::text::Text;
 
 /// What modprobe is called where distributions put it.
@@ -51,20 +48,15 @@ fn fixed_path(case: &Case) -> Option<Finding> {
     };
     if path.is_empty() {
         return Some(
-            finding("this kernel runs no helper of any kind, so nothing gets loaded on request")
-                .fix(load_by_hand(case)),
+            finding("this kernel runs no helper of any kind, so nothing gets loaded on request").fix(load(case)),
         );
     }
     (!case.host.exists(path) && case.is_whole()).then(|| {
         finding("this kernel runs one fixed program to load modules, which is not there")
             .evidence(format!("{}: not there", case.shown(path)))
             .fix(format!("# install the program {path}, which hands requests on to modprobe"))
-            .fix(load_by_hand(case))
+            .fix(load(case))
     })
-}
-
-fn load_by_hand(case: &Case) -> String {
-    super::support::load(case)
 }
 
 /// `kernel.modprobe` itself.
@@ -73,19 +65,14 @@ fn wrong(case: &Case, helper: &[u8]) -> Option<Finding> {
     let shown = case.shown(KERNEL_MODPROBE);
     let finding = |summary: String, what: String| {
         let mut finding = Finding::new(Cause::Helper, summary).evidence(format!("{shown}: {what}"));
-        let sysctl_d = SysctlD::read(case.host);
-        for line in sysctl_d
-            .assignments
-            .iter()
-            .filter(|line| line.key == "kernel/modprobe" && line.value.as_deref() == Some(helper))
-        {
+        for line in case.sysctl_lines(&["kernel/modprobe"]) {
             finding = finding.evidence(format!("{}: sets it at boot", line.source));
             finding.fix.extend(comment_out(case, &line.source));
         }
         let modprobe = MODPROBES.iter().find(|path| case.host.exists(path)).unwrap_or(&"/sbin/modprobe");
         let finding = finding.fix(format!("echo {modprobe} >{KERNEL_MODPROBE}"));
         let finding = if case.host.exists(HELPER) { finding.fix("guard enable") } else { finding };
-        if case.is_there() { finding } else { finding.fix(load_by_hand(case)) }
+        if case.is_there() { finding } else { finding.fix(load(case)) }
     };
     if helper.is_empty() {
         return Some(finding("the kernel asks nobody to load modules".to_owned(), "is empty".to_owned()));
@@ -133,19 +120,17 @@ fn powerless(case: &Case) -> Option<Finding> {
         if has_sys_module(low) {
             continue;
         }
-        let key = path.trim_start_matches("/proc/sys/").replace('/', ".");
         let mut finding =
             Finding::new(Cause::Helper, "helpers of the kernel are started without the right to load modules")
                 .evidence(format!(
                     "{}: {line}: lacks CAP_SYS_MODULE (bit 16); it can't be given back",
                     case.shown(path)
                 ));
-        let sysctl_d = SysctlD::read(case.host);
-        for line in sysctl_d.assignments.iter().filter(|line| line.key.replace('/', ".") == key) {
+        for line in case.sysctl_lines(&[path.trim_start_matches("/proc/sys/")]) {
             finding = finding.evidence(format!("{}: sets it at boot", line.source));
             finding.fix.extend(comment_out(case, &line.source));
         }
-        return Some(finding.fix(format!("# until then: {}", load_by_hand(case))).fix("reboot"));
+        return Some(finding.fix(format!("# until then: {}", load(case))).fix("reboot"));
     }
     None
 }
@@ -157,33 +142,21 @@ fn killed(case: &Case, helper: &[u8]) -> Option<Finding> {
         Finding::new(Cause::Helper, "the Linux Kernel Runtime Guard kills the guard whenever the kernel runs it")
             .evidence(format!("{}: is {level}", case.shown(LKRG)))
             .fix("sysctl -w lkrg.umh_enforce=0")
-            .fix(load_by_hand(case)),
+            .fix(load(case)),
     )
 }
 
 /// A modprobe that can't start, whoever runs it: a shared library is missing.
 fn unable(case: &Case) -> Option<Finding> {
     let (path, bytes) = MODPROBES.iter().find_map(|path| Some((*path, case.host.read(path, 16 << 20).ok()?)))?;
-    // A tree that holds no libraries tells nothing.
-    find_library(case, "libc.so.6")?;
-    let missing = libraries(&bytes).into_iter().find(|name| find_library(case, name).is_none())?;
+    if !libraries::are_collected(case) {
+        return None;
+    }
+    let missing = modules::libraries(&bytes).into_iter().find(|name| libraries::find(case, name).is_none())?;
     Some(
         Finding::new(Cause::Helper, "modprobe can't be started: a shared library of its is missing")
             .evidence(format!("{}: needs {missing}, which is nowhere", case.shown(path)))
-            .fix(bring_library(case, &missing))
-            .fix(load_by_hand(case)),
+            .fix(libraries::bring(case, &missing))
+            .fix(load(case)),
     )
-}
-
-/// The command that installs the package of a library which kmod uses.
-fn bring_library(case: &Case, name: &str) -> String {
-    let (debian, fedora) = match name.split(".so").next().unwrap_or_default() {
-        "liblzma" => ("liblzma5", "xz-libs"),
-        "libzstd" => ("libzstd1", "libzstd"),
-        "libz" => ("zlib1g", "zlib"),
-        "libcrypto" => ("libssl3", "openssl-libs"),
-        "libkmod" => ("libkmod2", "kmod-libs"),
-        _ => ("libc6", "glibc"),
-    };
-    case.distribution.install(debian, fedora)
 }

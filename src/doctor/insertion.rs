@@ -1,7 +1,7 @@
 //! What the kernel, and modprobe, said when the module was inserted, in plain words.
 
+use super::commands::{comment_out, depmod, load};
 use super::kernel_log::Line;
-use super::support::load;
 use super::{Case, Cause, Finding, Seen};
 use crate::text::Text;
 
@@ -99,7 +99,7 @@ fn finding(case: &Case, cause: Cause, words: String, line: &Line) -> Finding {
         let options: Vec<String> = options.filter(|(options, _)| sets_it(options)).map(|(_, source)| source).collect();
         for source in options {
             finding = finding.evidence(format!("{source}: sets parameters of it"));
-            finding.fix.extend(super::blocked::comment_out(case, &source));
+            finding.fix.extend(comment_out(case, &source));
         }
         let prefix = format!("{}.", case.name());
         let words = case.kernel_command_line();
@@ -110,7 +110,7 @@ fn finding(case: &Case, cause: Cause, words: String, line: &Line) -> Finding {
     let path = case.path_of(&case.module);
     finding
         .fixes(case.distribution.bring(case.host, &case.kernel, path.as_deref(), true))
-        .fix(format!("depmod {}", super::distribution::quoted(&case.kernel)))
+        .fix(depmod(case))
         .fix(load(case))
 }
 

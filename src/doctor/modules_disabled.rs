@@ -1,7 +1,7 @@
 //! `kernel.modules_disabled`, and `nomodule` on the kernel command line: nothing is loaded until the next boot.
 
+use super::commands::{comment_out, load_at_boot};
 use super::{Case, Cause, Finding, Seen};
-use crate::conntrack::sysctl_d::SysctlD;
 
 const SYSCTL: &str = "/proc/sys/kernel/modules_disabled";
 
@@ -22,16 +22,14 @@ pub fn look(case: &Case) -> Seen {
         finding.fix.extend(case.distribution.boot_without("nomodule"));
         return finding.into();
     }
-    let sysctl_d = SysctlD::read(case.host);
-    let lines = sysctl_d.assignments.iter().filter(|line| line.key == "kernel/modules_disabled");
-    for line in lines.filter(|line| line.value.as_deref().is_some_and(|value| value != b"0")) {
+    for line in case.sysctl_lines(&["kernel/modules_disabled"]) {
         finding = finding.evidence(format!("{}: kernel.modules_disabled is set at boot", line.source));
-        finding.fix.extend(super::blocked::comment_out(case, &line.source));
+        finding.fix.extend(comment_out(case, &line.source));
     }
     finding
-        .fix(format!("# have it loaded at boot, before anything sets {}:", "kernel.modules_disabled"))
+        .fix("# have it loaded at boot, before anything sets kernel.modules_disabled:")
         .fix("mkdir -p /etc/modules-load.d")
-        .fix(super::not_loaded::load_at_boot(case))
+        .fix(load_at_boot(case))
         .fix("reboot")
         .into()
 }

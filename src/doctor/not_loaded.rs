@@ -1,7 +1,6 @@
 //! Whether it is loaded, and if not, what would load it.
 
-use super::distribution::quoted_name;
-use super::support::load;
+use super::commands::load;
 use super::{Case, Cause, Finding, Seen};
 
 /// Where systemd and Debian look for modules to load at boot.
@@ -69,11 +68,4 @@ pub fn at_boot(case: &Case, module: &[u8]) -> Option<String> {
         let line = text.lines().position(names)?;
         Some(format!("{}:{}", case.shown(&path), line + 1))
     })
-}
-
-/// The command that has it loaded at every boot.
-pub fn load_at_boot(case: &Case) -> String {
-    let name = quoted_name(&case.module);
-    let file = quoted_name(format!("/etc/modules-load.d/{}.conf", case.name()).as_bytes());
-    format!("echo {name} >{file}")
 }

@@ -1,7 +1,6 @@
 //! Our own policy: whether a rule keeps the module out.
 
-use super::distribution::quoted_name;
-use super::support::load;
+use super::commands::{load, quoted_name};
 use super::{Case, Cause, Finding, Seen};
 use crate::host::{ETC, HELPER, KERNEL_MODPROBE};
 use crate::judge::Judge;

@@ -1,7 +1,7 @@
 //! Memory: what there is now, and what the kernel said of it.
 
+use super::commands::load;
 use super::kernel_log::Line;
-use super::support::load;
 use super::{Case, Cause, Finding, Seen};
 
 /// With less memory than this a load may fail, KiB: the file unpacked, a copy of it, and a small table.

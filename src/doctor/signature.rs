@@ -1,9 +1,9 @@
 //! Whether the kernel wants a signature, and the files have one.
 
 use super::case::Unpacked;
-use super::distribution::{Family, quoted};
+use super::commands::{load, quoted};
+use super::distribution::Family;
 use super::kernel_config::Setting;
-use super::support::load;
 use super::{Case, Cause, Finding, Seen};
 use crate::modules::Compression;
 use crate::text::Text;

@@ -1,8 +1,9 @@
 //! Whether the kernel was built with what the module is, and whether modprobe can read the module's file.
 
-use super::distribution::quoted;
+use super::commands::{depmod, load, quoted};
 use super::kernel_config::Setting;
-use super::{Case, Cause, Finding, Seen};
+use super::{Case, Cause, Finding, Seen, libraries};
+use crate::delegate::KNOWN;
 use crate::modules::Compression;
 
 /// What modules are called in the kernel's configuration, as far as no rule tells.
@@ -44,12 +45,6 @@ const OPTIONS: [(&str, &str); 36] = [
     ("nf_conntrack_netlink", "CONFIG_NF_CT_NETLINK"),
     ("nf_conntrack_ftp", "CONFIG_NF_CONNTRACK_FTP"),
 ];
-/// Where modprobe may be.
-const MODPROBES: [&str; 6] =
-    ["/sbin/modprobe", "/usr/sbin/modprobe", "/usr/bin/modprobe", "/bin/kmod", "/usr/bin/kmod", "/sbin/kmod"];
-/// Where shared libraries lie, or directories named after an architecture that hold them.
-const LIBRARIES: [&str; 6] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
-
 pub fn look(case: &Case) -> Seen {
     let mut findings: Vec<Finding> =
         [no_modules(case), no_netfilter(case), left_out(case)].into_iter().flatten().take(1).collect();
@@ -126,25 +121,25 @@ fn unreadable_compression(case: &Case) -> Option<Finding> {
     let modules = std::iter::once(case.module.clone()).chain(case.needed_by(&case.module));
     let packed = modules.filter(|module| !case.is_in_kernel(module)).find_map(|module| {
         let path = case.path_of(&module)?;
-        let (option, library, debian, fedora, unpack) = match Compression::of_name(&path) {
+        let (option, library, unpack) = match Compression::of_name(&path) {
             Compression::None => return None,
-            Compression::Gzip => ("ZLIB", "libz.so.1", "zlib1g", "zlib", "gzip -d"),
-            Compression::Xz => ("XZ", "liblzma.so.5", "liblzma5", "xz-libs", "xz -d"),
-            Compression::Zstd => ("ZSTD", "libzstd.so.1", "libzstd1", "libzstd", "zstd -d --rm"),
+            Compression::Gzip => ("ZLIB", "libz.so.1", "gzip -d"),
+            Compression::Xz => ("XZ", "liblzma.so.5", "xz -d"),
+            Compression::Zstd => ("ZSTD", "libzstd.so.1", "zstd -d --rm"),
         };
-        Some((path, option, library, debian, fedora, unpack))
+        Some((path, option, library, unpack))
     });
-    let (path, option, library, debian, fedora, unpack) = packed?;
+    let (path, option, library, unpack) = packed?;
     // The kernel does it itself, if it was built for that (CONFIG_MODULE_DECOMPRESS) and kmod hands it over.
     let of_kernel = case.host.line("/sys/module/compression").unwrap_or_default();
     if case.runs && of_kernel.eq_ignore_ascii_case(if option == "ZLIB" { b"gzip" } else { option.as_bytes() }) {
         return None;
     }
     let shown = case.shown(&path);
-    let (modprobe, bytes) = MODPROBES.iter().find_map(|path| Some((*path, case.host.read(path, 8 << 20).ok()?)))?;
+    let (modprobe, bytes) = KNOWN.iter().find_map(|path| Some((*path, case.host.read(path, 8 << 20).ok()?)))?;
     let holds = |word: String| bytes.windows(word.len()).any(|window| window == word.as_bytes());
     // kmod has its features in its text, as `kmod --version` prints them; a part of it may be the library.
-    let library_path = find_library(case, "libkmod.so.2");
+    let library_path = libraries::find(case, "libkmod.so.2");
     let kmod = library_path.as_ref().and_then(|path| case.host.read(path, 8 << 20).ok()).unwrap_or_default();
     let kmod_holds = |word: &str| kmod.windows(word.len()).any(|window| window == word.as_bytes());
     let finding =
@@ -155,36 +150,18 @@ fn unreadable_compression(case: &Case) -> Option<Finding> {
             finding
                 .evidence(format!("{}: was built with -{option}", case.shown(modprobe)))
                 .fix(format!("{unpack} {}", quoted(&path)))
-                .fix(format!("depmod {}", quoted(&case.kernel)))
+                .fix(depmod(case))
                 .fix(load(case)),
         );
     }
     let needs = holds(library.to_owned()) || kmod_holds(library);
-    if needs
-        && LIBRARIES.iter().any(|directory| case.host.is_directory(directory))
-        && find_library(case, library).is_none()
-    {
+    if needs && libraries::are_collected(case) && libraries::find(case, library).is_none() {
         return Some(
             finding
                 .evidence(format!("{library}: not there; {} unpacks with it", case.shown(modprobe)))
-                .fix(case.distribution.install(debian, fedora))
+                .fix(libraries::bring(case, library))
                 .fix(load(case)),
         );
     }
     None
-}
-
-/// A shared library, wherever the loader looks by default.
-pub fn find_library(case: &Case, name: &str) -> Option<String> {
-    LIBRARIES.iter().find_map(|directory| {
-        let below = case.host.list(directory).unwrap_or_default();
-        let below = below.iter().filter_map(|name| name.to_str()).filter(|name| name.contains("-linux-"));
-        let places = std::iter::once((*directory).to_owned()).chain(below.map(|name| format!("{directory}/{name}")));
-        places.map(|place| format!("{place}/{name}")).find(|path| case.host.exists(path))
-    })
-}
-
-/// The command that loads the module, the last of what mends most findings.
-pub fn load(case: &Case) -> String {
-    format!("modprobe {}", super::distribution::quoted_name(&case.module))
 }

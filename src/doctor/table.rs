@@ -1,9 +1,8 @@
 //! Connection tracking's table: full, filling, too small, in chains that are too long, and what the next boot makes of it.
 
-use super::blocked::comment_out;
+use super::commands::comment_out;
 use super::{Case, Cause, Finding, Seen};
-use crate::conntrack::sysctl_d::SysctlD;
-use crate::conntrack::{self, Wanted};
+use crate::conntrack::{self, Goals, Wanted};
 use crate::host::{HELPER, KERNEL_MODPROBE};
 use crate::judge;
 use crate::modules::Says;
@@ -129,10 +128,15 @@ fn until_full(case: &Case, table: &Table) -> Option<String> {
     Some(format!("grew by {grown} while this looked: full in about {seconds:.0} s at that rate"))
 }
 
+/// What the guard would make of the table.
+fn goals(case: &Case) -> Goals {
+    conntrack::goals(case.host, &Wanted::new(&case.policy, &case.config), &case.kernel)
+}
+
 /// What the guard would make of it, and never less than twice what is used.
 fn wanted_max(case: &Case, table: &Table) -> i64 {
     let room = u64::try_from(table.count.saturating_mul(2)).unwrap_or(0).next_power_of_two();
-    let goals = conntrack::goals(case.host, &Wanted::new(&case.policy, &case.config), &case.kernel);
+    let goals = goals(case);
     i64::from(goals.max.number).max(i64::try_from(room).unwrap_or(i64::MAX)).min(i64::from(i32::MAX))
 }
 
@@ -154,29 +158,32 @@ fn for_good(case: &Case, finding: Finding, max: i64) -> Finding {
         .fixes(former_lines(case))
         .fix("mkdir -p /etc/sysctl.d")
         .fix(format!("echo net.netfilter.nf_conntrack_max={max} >>/etc/sysctl.d/99-nf_conntrack.conf"));
-    if is_armed(case) && judge::sizes_tables(&case.policy) { finding } else { finding.fix("guard enable") }
+    if will_size(case) { finding } else { finding.fix("guard enable") }
 }
 
 /// Commands that take away the lines which say something else, and might be read later.
 fn former_lines(case: &Case) -> Vec<String> {
-    let names = ["net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"];
-    let sysctl_d = SysctlD::read(case.host);
-    let lines = sysctl_d.assignments.iter().filter(|line| names.contains(&line.key.as_str()));
-    lines.flat_map(|line| comment_out(case, &line.source)).collect()
+    let lines = case.sysctl_lines(&["net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"]);
+    lines.iter().flat_map(|line| comment_out(case, &line.source)).collect()
 }
 
+/// Whether the guard sizes the table of a load that the kernel asks for.
+fn will_size(case: &Case) -> bool {
+    is_armed(case) && judge::sizes_tables(&case.policy)
+}
+
+/// Whether the kernel asks the guard.
 pub fn is_armed(case: &Case) -> bool {
     case.host.line(KERNEL_MODPROBE).is_some_and(|helper| helper == HELPER.as_bytes())
 }
 
 /// A table that nobody chose to be so small.
 fn too_small(case: &Case, table: &Table) -> Option<Finding> {
-    let goals = conntrack::goals(case.host, &Wanted::new(&case.policy, &case.config), &case.kernel);
+    let goals = goals(case);
     let wanted = i64::from(goals.max.number);
     // Small and hardly used is well enough, unless the guard was to make it larger.
     let is_used = table.percent() >= USED;
-    let promised = is_armed(case) && judge::sizes_tables(&case.policy);
-    if goals.max.source != "auto" || table.max >= wanted || table.max >= SMALL || !(is_used || promised) {
+    if goals.max.source != "auto" || table.max >= wanted || table.max >= SMALL || !(is_used || will_size(case)) {
         return None;
     }
     let finding = Finding::new(
@@ -206,6 +213,7 @@ fn long_chains(case: &Case, table: &Table) -> Option<Finding> {
         .evidence(format!("{}: {buckets}; {}: {}", case.shown(BUCKETS), case.shown(MAX), table.max))
         .evidence("the kernel itself makes 1 to 8 entries a bucket")
         .fix(format!("echo {better} >{HASHSIZE}"))
+        .fix("mkdir -p /etc/modprobe.d")
         .fix(format!("echo options nf_conntrack hashsize={better} >>/etc/modprobe.d/nf_conntrack.conf")),
     )
 }
@@ -233,7 +241,7 @@ pub fn look_at_next_boot(case: &Case) -> Seen {
     let Some(table) = Table::read(case) else {
         return Seen::Nothing(format!("{}: can't be read in this network namespace", case.shown(MAX)));
     };
-    let goals = conntrack::goals(case.host, &Wanted::new(&case.policy, &case.config), &case.kernel);
+    let goals = goals(case);
     let Some(default) = conntrack::default_max(case.host, &Wanted::new(&case.policy, &case.config), &case.kernel)
     else {
         return Seen::Nothing(format!("{}: can't be read", case.shown("/proc/meminfo")));
@@ -241,9 +249,7 @@ pub fn look_at_next_boot(case: &Case) -> Seen {
     let chosen = goals.max.source != "auto";
     let early = super::not_loaded::at_boot(case, b"nf_conntrack");
     let (next, why) = match () {
-        () if is_armed(case) && judge::sizes_tables(&case.policy) => {
-            (i64::from(goals.max.number), format!("the guard sets it ({})", goals.max.source))
-        }
+        () if will_size(case) => (i64::from(goals.max.number), format!("the guard sets it ({})", goals.max.source)),
         () if chosen && (early.is_some() || case.is_builtin(&case.module)) => {
             (i64::from(goals.max.number), goals.max.source.clone())
         }

@@ -1,12 +1,10 @@
 //! The running kernel against what lies in `/lib/modules`, and against what the module's file says it was built for.
 
 use super::case::Unpacked;
-use super::support::load;
+use super::commands::{load, quoted};
 use super::{Case, Cause, Finding, Seen};
 use crate::modules::Object;
-
-/// Modules whose files are looked at to learn what this kernel's modules are built for.
-const SAMPLES: usize = 3;
+use crate::text::Text;
 
 pub fn look(case: &Case) -> Seen {
     let directory = case.shown(&case.directory());
@@ -30,7 +28,7 @@ pub fn look(case: &Case) -> Seen {
     }
     match &*case.object(&case.module) {
         Unpacked::There(path, Ok(object)) => match built_for_another(case, path, object) {
-            Some((reason, by)) => wrong_file(case, path, &reason, by).into(),
+            Some((reason, by)) => wrong_file(case, &case.module, path, &reason, by).fix(load(case)).into(),
             None => Seen::Well(format!("{} runs, {directory} and the file are for it", case.kernel)),
         },
         _ => Seen::Well(format!("{} runs, {directory} is there", case.kernel)),
@@ -96,7 +94,7 @@ pub fn built_for_another(case: &Case, path: &str, object: &Object) -> Option<(St
     let mut words = vermagic.split_ascii_whitespace();
     let release = words.next().unwrap_or_default();
     let flags: Vec<&str> = words.collect();
-    let samples = samples(case);
+    let samples = case.samples();
     if let Some((path, sample)) = samples.iter().find(|(_, sample)| sample.machine != object.machine) {
         let reason = format!("was built for {}, others here for {}", object.machine, sample.machine);
         return Some((reason, case.shown(path)));
@@ -120,35 +118,20 @@ pub fn built_for_another(case: &Case, path: &str, object: &Object) -> Option<(St
         .then(|| (format!("was built for \"{vermagic}\""), format!("kernel {} runs", case.kernel)))
 }
 
-/// Files of other modules of this kernel, of live ones first: those were taken.
-fn samples(case: &Case) -> Vec<(String, Object)> {
-    let live = case.live.iter().flatten().map(|live| live.name.clone());
-    let others = case.files().keys().take(SAMPLES).cloned();
-    let names = live.chain(others).filter(|name| *name != case.module);
-    let mut samples = Vec::new();
-    for name in names {
-        if let Unpacked::There(path, Ok(object)) = &*case.object(&name) {
-            samples.push((path.clone(), object.clone()));
-        }
-        if samples.len() == SAMPLES {
-            break;
-        }
-    }
-    samples
-}
-
-/// The module's file is another kernel's.
-pub fn wrong_file(case: &Case, path: &str, reason: &str, by: String) -> Finding {
+/// The file of `module` is another kernel's. Without the command that loads it.
+pub fn wrong_file(case: &Case, module: &[u8], path: &str, reason: &str, by: String) -> Finding {
     let fix = if path.contains("/updates/dkms/") || path.contains("/extra/") {
-        vec![format!("dkms autoinstall -k {}", super::distribution::quoted(&case.kernel))]
+        vec![format!("dkms autoinstall -k {}", quoted(&case.kernel))]
     } else {
         case.distribution.bring(case.host, &case.kernel, Some(path), true)
     };
-    Finding::new(Cause::VersionMismatch, format!("the module's file was built for another kernel than {}", case.kernel))
-        .evidence(format!("{}: {reason}", case.shown(path)))
-        .evidence(by)
-        .fixes(fix)
-        .fix(load(case))
+    Finding::new(
+        Cause::VersionMismatch,
+        format!("the file of {} was built for another kernel than {}", Text::from(module), case.kernel),
+    )
+    .evidence(format!("{}: {reason}", case.shown(path)))
+    .evidence(by)
+    .fixes(fix)
 }
 
 #[cfg(test)]

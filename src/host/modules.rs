@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::{Host, read_of};
-use crate::modules::{Config, IndexFile, ReadAt, Source, Tree, module_of_path};
+use crate::modules::{Config, IndexFile, ReadAt, Source, Tree, is_module_file, module_of_path};
 
 /// Directories of configuration files; of files with one name the first counts (modprobe.d(5)).
 const MODPROBE_D: [&str; 5] =
@@ -125,13 +125,6 @@ impl Host {
 
 fn module_directory(kernel: &str) -> String {
     format!("/lib/modules/{kernel}")
-}
-
-/// `NAME.ko`, compressed or not.
-fn is_module_file(name: &[u8]) -> bool {
-    [&b".ko"[..], b".ko.gz", b".ko.xz", b".ko.zst"]
-        .iter()
-        .any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
 }
 
 fn is_config_name(name: &OsStr) -> bool {

@@ -28,6 +28,6 @@ pub use hook::{HELPER, install_line};
 pub use index::{Index, Value};
 pub use inventory::{aliases, has_softdeps, names};
 pub use lookup::{Dependencies, Lookup};
-pub use names::{module_of_path, normalise};
+pub use names::{is_module_file, module_of_path, normalise};
 pub use object::{Compression, Flaw, Machine, Object, libraries, unpack};
 pub use tree::{IndexFile, Source, Tree, Unopened};

@@ -44,6 +44,13 @@ pub fn module_of_path(path: &[u8]) -> Option<Vec<u8>> {
     path.rsplit(|&byte| byte == b'/').next().filter(|file| !file.is_empty()).map(module_name)
 }
 
+/// Whether a file's name is that of a module: `NAME.ko`, compressed or not.
+pub fn is_module_file(name: &[u8]) -> bool {
+    [&b".ko"[..], b".ko.gz", b".ko.xz", b".ko.zst"]
+        .iter()
+        .any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
