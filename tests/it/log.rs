@@ -192,6 +192,8 @@ fn comes(mut condition: impl FnMut() -> bool) -> bool {
 fn whoever_follows_sees_every_entry_once() {
     const WRITERS: u32 = 4;
     const EACH: u32 = 500;
+    // No more than there are names for: what is removed before anybody looks is seen by nobody.
+    const ROTATIONS: u32 = 3;
     let root = tempfile::tempdir_in("/dev/shm").unwrap();
     let host = host(root.path());
     let name = |number: u32| format!("n{number}");
@@ -205,13 +207,18 @@ fn whoever_follows_sees_every_entry_once() {
     let mut seen: HashMap<String, u32> = HashMap::new();
     std::thread::scope(|scope| {
         let flusher = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            let mut rotations = 0;
+            while !is_over.load(Ordering::Relaxed) || rotations == 0 {
                 audit::flush(&host).unwrap();
                 // Rotation as others do it.
-                let logs = root.path().join("var/log/modprobe-guard");
-                if fs::metadata(logs.join("audit.jsonl")).is_ok_and(|log| log.len() > 200_000) {
-                    let _ = fs::rename(logs.join("audit.jsonl.1"), logs.join("audit.jsonl.2"));
-                    let _ = fs::rename(logs.join("audit.jsonl"), logs.join("audit.jsonl.1"));
+                let log = |older: u32| match older {
+                    0 => root.path().join("var/log/modprobe-guard/audit.jsonl"),
+                    _ => root.path().join(format!("var/log/modprobe-guard/audit.jsonl.{older}")),
+                };
+                let limit = if is_over.load(Ordering::Relaxed) { 0 } else { 200_000 };
+                if rotations < ROTATIONS && fs::metadata(log(0)).is_ok_and(|log| log.len() > limit) {
+                    (0..=rotations).rev().for_each(|older| fs::rename(log(older), log(older + 1)).unwrap());
+                    rotations += 1;
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
