@@ -12,10 +12,12 @@ has_systemd() {
 }
 
 # Whether the kernel is ours to arm: a chroot shows the settings of the machine around it, and a container those of its
-# host.
+# host. Where the root of process 1 is not to be seen, it is taken for ours: the worse mistake is to take away a helper
+# that the kernel still has.
 is_this_machine() {
     [ -w "$kernel_modprobe" ] && [ ! -e /.dockerenv ] && [ ! -e /run/.containerenv ] || return 1
-    [ "$(stat -L -c %d:%i /proc/1/root/. 2>/dev/null)" = "$(stat -c %d:%i /.)" ] || return 1
+    first=$(stat -L -c %d:%i /proc/1/root/. 2>/dev/null) || first=
+    [ -z "$first" ] || [ "$first" = "$(stat -L -c %d:%i /.)" ] || return 1
     ! { command -v systemd-detect-virt >/dev/null && systemd-detect-virt --container --quiet; }
 }
 
