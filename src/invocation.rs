@@ -49,6 +49,15 @@ pub fn parse(argv: &[&[u8]], parent: ParentKind) -> Invocation {
     }
 }
 
+/// Whether `argv` asks quietly for one name and nothing else: `-q -- NAME` or `NAME -q`.
+pub fn is_bare(argv: &[&[u8]]) -> bool {
+    match argv {
+        [_, b"-q", b"--", _] => true,
+        [_, name, b"-q"] => is_plain(name),
+        _ => false,
+    }
+}
+
 fn load(caller: Caller, name: usize, quiet: bool) -> Invocation {
     Invocation::Load(Load { caller, names: vec![name], quiet })
 }
@@ -215,6 +224,23 @@ mod tests {
             "modprobe-guard --hook",
         ] {
             assert_eq!(parsed(line, ParentKind::Program), Invocation::PassOn, "{line}");
+        }
+    }
+
+    #[test]
+    fn bare_is_one_quiet_name() {
+        for (line, bare) in [
+            ("modprobe -q -- a", true),
+            ("modprobe a -q", true),
+            ("modprobe -q -- -r", true),
+            ("modprobe -q a", false),
+            ("modprobe a", false),
+            ("modprobe -r -q", false),
+            ("modprobe --hook a -q", false),
+            ("modprobe -q -- a b=1", false),
+            ("modprobe -a -q -- a", false),
+        ] {
+            assert_eq!(is_bare(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>()), bare, "{line}");
         }
     }
 

@@ -122,7 +122,8 @@ impl<'a> Judge<'a> {
 
     /// Judges once more, now that it is known who asked; what the request would load stays as it was found.
     pub fn judge_again(&self, judgement: &mut Judgement, requester: &Requester) {
-        if !is_path(&judgement.request) {
+        // Where no rule asks who, nothing else would come of it.
+        if self.policy.asks_who().next().is_some() && !is_path(&judgement.request) {
             judgement.verdict = self.decide(&judgement.request, &judgement.closure, requester);
         }
     }
@@ -137,6 +138,29 @@ impl<'a> Judge<'a> {
         let open = self.open_rules(judgement, &somebody);
         let may_block = open.iter().any(|open| open.rule.action == Action::Block && self.policy.is_enforced(open.rule));
         if may_block { Outlook::Open } else { Outlook::Permitted }
+    }
+
+    /// What modprobe(8) would answer if it were asked quietly for nothing but this name, where it is certain that it
+    /// would do nothing: 1 if the name stands for nothing, 0 if all that it stands for is there already.
+    ///
+    /// Certain is what an intact index says and no line of modprobe.d has a part in. Whatever was decided but to
+    /// permit it takes its usual way.
+    pub fn foregone(&self, judgement: &Judgement) -> Option<i32> {
+        let Judgement { request, closure, verdict, failures } = judgement;
+        let name = request.name.as_bytes();
+        let is_name = !name.is_empty() && !name.starts_with(b".") && !name.contains(&b'/');
+        let is_clear = failures.is_empty() && closure.blacklisted.is_empty() && closure.commands.is_empty();
+        let mut names = closure.modules.iter().map(|module| &module.name).chain([&request.name]);
+        let is_permitted = verdict.carried_out == Action::Allow && !self.is_off;
+        if !is_permitted || !is_name || !is_clear || names.any(|name| self.config.is_about(name.as_bytes())) {
+            return None;
+        }
+        if closure.modules.is_empty() {
+            return Some(1);
+        }
+        // Without /sys modprobe takes what is live for absent.
+        let is_seen = self.host.has_sysfs() || closure.modules.iter().all(|module| module.state != ModuleState::Live);
+        (closure.is_served() && is_seen).then_some(0)
     }
 
     fn decide(&self, request: &Request, closure: &Closure, requester: &Requester) -> Verdict {

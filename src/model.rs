@@ -231,6 +231,14 @@ impl Closure {
     pub fn is_known(&self) -> bool {
         !self.modules.is_empty() || !self.blacklisted.is_empty() || !self.commands.is_empty()
     }
+
+    /// Whether all that was asked for is there already: modprobe then looks no further, not even for soft dependencies
+    /// (`kmod_module_probe_insert_module`).
+    pub fn is_served(&self) -> bool {
+        let mut targets = self.modules.iter().filter(|module| module.needed_as == NeededAs::Target).peekable();
+        let is_any = targets.peek().is_some() && self.commands.is_empty();
+        is_any && targets.all(|module| module.state != ModuleState::Absent)
+    }
 }
 
 /// A module kept out by a `blacklist` line.

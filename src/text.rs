@@ -42,8 +42,17 @@ impl Text {
     }
 }
 
+/// `bytes`, if they are their own printable form, as nearly all are; told cheaply, so some are missed.
+pub fn plain(bytes: &[u8]) -> Option<&str> {
+    let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~'));
+    std::str::from_utf8(bytes).ok().filter(|_| is_plain)
+}
+
 /// Writes `bytes` in the printable form of [`Text`].
 pub fn escape(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
+    if let Some(plain) = plain(bytes) {
+        return out.write_str(plain);
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -106,7 +115,11 @@ impl PartialEq<str> for Text {
 
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.0) }
+        match plain(&self.0) {
+            _ if !serializer.is_human_readable() => serializer.serialize_bytes(&self.0),
+            Some(plain) => serializer.serialize_str(plain),
+            None => serializer.collect_str(self),
+        }
     }
 }
 

@@ -72,7 +72,8 @@ impl Entry {
 /// # Errors
 /// None that could be met: strings and numbers always have a form in JSON.
 pub fn json(entry: &impl Serialize) -> std::io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(entry)?;
+    let mut line = Vec::with_capacity(2048);
+    serde_json::to_writer(&mut line, entry)?;
     line.push(b'\n');
     Ok(line)
 }

@@ -88,7 +88,7 @@ impl<'a> Found<'a> {
             let may_grow = named.is_live || self.end_of_log().is_some();
             let is_current = match (&named.file, named.directory.stat(named.name)?) {
                 (Some((file, length)), Some(stat)) => {
-                    is_same(file, &stat)? && (may_grow || file.metadata()?.size() == *length)
+                    is_same(&file.metadata()?, &stat) && (may_grow || file.metadata()?.size() == *length)
                 }
                 (None, None) => true,
                 _ => false,

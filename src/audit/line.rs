@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::audit::entry::Thinned;
 use crate::audit::who::symbol;
 use crate::model::{Action, Record, Requester, Task, Verdict};
-use crate::text::escape;
+use crate::text::{escape, plain};
 
 /// What a line takes at most, bytes: the kernel's log takes less than 1024 (LOG_LINE_MAX, kernel/printk/printk.c).
 pub const MAX: usize = 900;
@@ -196,6 +196,11 @@ impl Line {
 /// everything fitted.
 fn push_bounded(line: &mut String, bytes: &[u8], also: &[u8], limit: usize) -> bool {
     let limit = limit.saturating_sub(CUT.len());
+    let fits = line.len().saturating_add(bytes.len()) <= limit && !bytes.iter().any(|byte| also.contains(byte));
+    if let Some(plain) = plain(bytes).filter(|_| fits) {
+        line.push_str(plain);
+        return true;
+    }
     bytes.utf8_chunks().all(|chunk| {
         let mut characters = chunk.valid().chars();
         characters.all(|c| push_if_it_fits(line, c.encode_utf8(&mut [0; 4]).as_bytes(), also, limit))

@@ -44,7 +44,7 @@ pub fn open(logs: &Directory, more: u64) -> io::Result<File> {
 /// Those of write(2) and fsync(2): a part may have been appended.
 pub fn append(from: &File, log: &mut File) -> io::Result<usize> {
     // What a power cut left of a line must not swallow the next one.
-    if spool::ends_in_the_middle(log)? {
+    if spool::ends_in_the_middle(log, log.metadata()?.size())? {
         log.write_all(b"\n")?;
     }
     let mut bytes = vec![0; 64 << 10];

@@ -1,6 +1,6 @@
 //! The record's sinks, none of which can hold up or fail a request.
 //!
-//! [`write`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
+//! [`Sinks`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
 //! [`spool`] in memory takes it, [`syslog`] hears of it. [`store`] moves the spool to the disk in a process that
 //! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come.
 
@@ -25,13 +25,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
-use crate::host::{Host, RUN, child};
+use crate::host::{Directory, Host, RUN, child};
 use crate::model::Record;
 use table::{Kept, Table};
 
 pub use entry::{Entry, Thinned};
 pub use read::of_host as entries_of_host;
-pub use store::{flush, flush_if_due};
+pub use store::flush;
 pub use syslog::complain;
 
 /// How long the table's lock is waited for; it is held for some 50 µs.
@@ -43,25 +43,63 @@ const DISK_PATIENCE: Duration = Duration::from_secs(1);
 /// What a child says at its end.
 const DONE: &[u8] = b"done";
 
-/// Writes one record to every sink that takes it at once. Never fails: what a sink does not take is in the others.
-pub fn write(host: &Host, record: &Record) {
-    if is_run_in_memory(host) {
-        return write_now(host, record);
+/// The sinks as a request finds them, looked at once for all that it writes.
+pub struct Sinks<'a> {
+    host: &'a Host,
+    /// The spool's directory; `None` where a disk is in the place of memory.
+    run: Option<io::Result<Directory>>,
+}
+
+impl<'a> Sinks<'a> {
+    /// Opens the spool's directory, unless that could take time.
+    pub fn open(host: &'a Host) -> Sinks<'a> {
+        Sinks { host, run: is_run_in_memory(host).then(|| spool::directory(host)) }
     }
-    // A disk in the place of memory may be frozen: a child does the work.
-    let answer = child::ask(DISK_PATIENCE, |out| {
-        write_now(host, record);
-        let _ = out.write_all(DONE);
-    });
-    if !answer.is_ok_and(|answer| answer == DONE) {
-        syslog::tell(host, line::loudness(record), &line::of_record(record));
+
+    /// Writes one record to every sink that takes it at once. Never fails: what a sink does not take is in the others.
+    pub fn write(&self, record: &Record) {
+        let host = self.host;
+        if let Some(run) = &self.run {
+            return write_now(host, run.as_ref(), record);
+        }
+        // A disk in the place of memory may be frozen: a child does the work.
+        let answer = child::ask(DISK_PATIENCE, &host.opened(), |out| {
+            write_now(host, spool::directory(host).as_ref(), record);
+            let _ = out.write_all(DONE);
+        });
+        if !answer.is_ok_and(|answer| answer == DONE) {
+            syslog::tell(host, line::loudness(record), &line::of_record(record));
+        }
+    }
+
+    /// Starts a flush in a process of its own if there is enough to flush, or if it is some time since the last.
+    ///
+    /// Never waits: not for the disk, nor for a flush that is under way or stuck.
+    pub fn flush_if_due(&self) {
+        match &self.run {
+            Some(Ok(run)) => store::flush_if_due(self.host, run),
+            Some(Err(_)) => {}
+            None => {
+                let host = self.host;
+                let _ = child::detach(&host.opened(), || {
+                    if let Ok(run) = host.own_directory(RUN, None) {
+                        store::flush_now_if_due(host, &run);
+                    }
+                });
+            }
+        }
     }
 }
 
+/// Writes one record as [`Sinks::write`] does.
+pub fn write(host: &Host, record: &Record) {
+    Sinks::open(host).write(record);
+}
+
 /// Memory answers at once.
-fn write_now(host: &Host, record: &Record) {
+fn write_now(host: &Host, run: Result<&Directory, &io::Error>, record: &Record) {
     // What was not kept is told, so that it is known somewhere.
-    let kept = keep(host, record).unwrap_or(Kept { to_tell: true, passed: None });
+    let kept = run.ok().and_then(|run| keep(run, record).ok()).unwrap_or(Kept { to_tell: true, passed: None });
     if let Some(thinned) = &kept.passed {
         syslog::tell(host, line::of_verdict(&thinned.verdict), &line::of_thinned(thinned));
     }
@@ -70,16 +108,15 @@ fn write_now(host: &Host, record: &Record) {
     }
 }
 
-fn keep(host: &Host, record: &Record) -> io::Result<Kept> {
+fn keep(run: &Directory, record: &Record) -> io::Result<Kept> {
     let line = entry::json(record)?;
-    let run = spool::directory(host)?;
-    let keep_in = |mut table: Table| table.keep(&run, record, &line, table::now());
-    match Table::lock(&run, LOCK_PATIENCE) {
+    let keep_in = |mut table: Table| table.keep(run, record, &line, table::now());
+    match Table::lock(run, LOCK_PATIENCE) {
         Ok(table) => keep_in(table),
         // Nobody counts now: rather too long a record than a hole in it. Where it doesn't fit, it has to be counted.
-        Err(_) => match spool::append(&run, &line) {
+        Err(_) => match spool::append(run, &line) {
             Ok(()) => Ok(Kept { to_tell: true, passed: None }),
-            Err(_) => Table::lock(&run, FULL_PATIENCE).and_then(keep_in),
+            Err(_) => Table::lock(run, FULL_PATIENCE).and_then(keep_in),
         },
     }
 }
@@ -170,7 +207,7 @@ mod tests {
                         let uid = if request % 2 == 0 { 0 } else { process };
                         write(host, &record(HOSTILE[request as usize % HOSTILE.len()], uid));
                         if request % 8 == 0 {
-                            store::flush_if_due(host);
+                            Sinks::open(host).flush_if_due();
                         }
                     }
                 })
@@ -281,7 +318,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at(root.path()).unwrap();
         write(&host, &record(b"x", 0));
-        store::flush_if_due(&host);
+        Sinks::open(&host).flush_if_due();
         assert!(store::flush(&host).is_err());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }

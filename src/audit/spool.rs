@@ -5,9 +5,9 @@
 //! alone: once it has it, whoever opened the file by its old name has either written or will see, lock in hand, that
 //! the name no longer leads there.
 
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -60,14 +60,15 @@ pub fn append(directory: &Directory, line: &[u8]) -> io::Result<()> {
 
 /// Adds to the locked `file`; says no if it is not the spool any more.
 fn add_if_current(directory: &Directory, file: &mut File, line: &[u8]) -> io::Result<bool> {
+    let metadata = file.metadata()?;
     match directory.stat(SPOOL)? {
-        Some(stat) if is_same(file, &stat)? => add(file, line).map(|()| true),
+        Some(stat) if is_same(&metadata, &stat) => add(file, &metadata, line).map(|()| true),
         _ => Ok(false),
     }
 }
 
-fn add(file: &mut File, line: &[u8]) -> io::Result<()> {
-    let metadata = file.metadata()?;
+/// `metadata` is the file's: nobody else may cut it, and one who adds to it meanwhile ends in a whole line too.
+fn add(file: &mut File, metadata: &Metadata, line: &[u8]) -> io::Result<()> {
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
     }
@@ -75,7 +76,7 @@ fn add(file: &mut File, line: &[u8]) -> io::Result<()> {
         return Err(io::ErrorKind::StorageFull.into());
     }
     // A line that was cut off by a full file system must not swallow this one. An empty line too many does no harm.
-    let written = if ends_in_the_middle(file)? {
+    let written = if ends_in_the_middle(file, metadata.size())? {
         let separated = [b"\n", line].concat();
         write_once(file, &separated)? == separated.len()
     } else {
@@ -84,14 +85,11 @@ fn add(file: &mut File, line: &[u8]) -> io::Result<()> {
     if written { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
 
-/// Whether the last line of `file` has no end.
-pub fn ends_in_the_middle(file: &mut File) -> io::Result<bool> {
-    if file.metadata()?.size() == 0 {
-        return Ok(false);
-    }
+/// Whether the last line of `file`, which has `size` bytes, has no end.
+pub fn ends_in_the_middle(file: &File, size: u64) -> io::Result<bool> {
+    let Some(at) = size.checked_sub(1) else { return Ok(false) };
     let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
+    file.read_exact_at(&mut last, at)?;
     Ok(last != *b"\n")
 }
 
@@ -104,10 +102,9 @@ fn write_once(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Whether `stat` is of the open `file`.
-pub fn is_same(file: &File, stat: &FileStat) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    Ok(metadata.ino() == stat.st_ino && metadata.dev() == stat.st_dev)
+/// Whether both are of one file.
+pub fn is_same(metadata: &Metadata, stat: &FileStat) -> bool {
+    metadata.ino() == stat.st_ino && metadata.dev() == stat.st_dev
 }
 
 /// Takes `file`'s lock for this process alone, waiting at most `patience`.

@@ -17,11 +17,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode};
 
 use crate::audit::line;
 use crate::audit::log::{self, LOGS};
@@ -29,7 +30,7 @@ use crate::audit::mark::Mark;
 use crate::audit::spool::{self, SPOOL};
 use crate::audit::syslog;
 use crate::audit::table::{self, Table};
-use crate::host::{Directory, Host, LOG_DIR, RUN, child};
+use crate::host::{Directory, Host, LOG_DIR, child};
 
 /// The spool on its way to the log, below [`RUN`].
 pub const FLUSHING: &str = "audit.jsonl.flushing";
@@ -46,21 +47,19 @@ const LONG_ENOUGH: Duration = Duration::from_secs(5);
 /// How long writers, other flushes and the table are waited for by a flush, which itself nobody waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts a flush in a process of its own if there is enough to flush, or if it is some time since the last.
-///
-/// Never waits: not for the disk, nor for a flush that is under way or stuck.
-pub fn flush_if_due(host: &Host) {
-    if super::is_run_in_memory(host) {
-        if let Ok((run, lock)) = begin_if_due(host) {
-            // The lock belongs to the open file, which the child has too: it ends with the last of the two.
-            let _ = child::detach(|| drop(finish(host, &run, &lock, mode_if_pressed(&run))));
-        }
-    } else {
-        let _ = child::detach(|| {
-            if let Ok((run, lock)) = begin_if_due(host) {
-                let _ = finish(host, &run, &lock, mode_if_pressed(&run));
-            }
-        });
+/// See [`Sinks::flush_if_due`](super::Sinks::flush_if_due); `run` lives in memory.
+pub(super) fn flush_if_due(host: &Host, run: &Directory) {
+    if let Ok(lock) = begin_if_due(run) {
+        let opened: Vec<BorrowedFd> = host.opened().into_iter().chain([run.as_fd(), lock.as_fd()]).collect();
+        // The lock belongs to the open file, which the child has too: it ends with the last of the two.
+        let _ = child::detach(&opened, || drop(finish(host, run, &lock, mode_if_pressed(run))));
+    }
+}
+
+/// The same in this process, which nobody waits for.
+pub(super) fn flush_now_if_due(host: &Host, run: &Directory) {
+    if let Ok(lock) = begin_if_due(run) {
+        let _ = finish(host, run, &lock, mode_if_pressed(run));
     }
 }
 
@@ -94,25 +93,33 @@ fn mode_if_pressed(run: &Directory) -> Option<Mode> {
     (u64::try_from(size).ok()? >= spool::LIMIT / 2).then_some(DIRECTORY_MODE)
 }
 
-/// The spool's directory and the lock, if a flush is due and none is under way.
-fn begin_if_due(host: &Host) -> io::Result<(Directory, File)> {
-    let run = host.own_directory(RUN, None)?;
+/// The lock, if a flush is due and none is under way.
+fn begin_if_due(run: &Directory) -> io::Result<File> {
     let waiting = run.stat(SPOOL)?.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or_default());
-    let lock = open_lock(&run)?;
-    // A time in the future says nothing: the clock was set back.
-    let tried = lock.metadata()?.modified()?;
-    let age = SystemTime::now().duration_since(tried).unwrap_or(LONG_ENOUGH);
+    // Only looked at, and opened when it is time: that is once in seconds.
+    let age = match run.stat(FLUSH)? {
+        Some(stat) => age_of(&stat),
+        None => open_lock(run).map(|_new| Duration::ZERO)?,
+    };
     let is_due = waiting > 0 && (age >= LONG_ENOUGH || (waiting >= ENOUGH && age >= PAUSE));
     if !is_due {
         return Err(io::ErrorKind::WouldBlock.into());
     }
+    let lock = open_lock(run)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
         Err(TryLockError::Error(error)) => return Err(error),
     }
     lock.set_modified(SystemTime::now())?;
-    Ok((run, lock))
+    Ok(lock)
+}
+
+/// How long ago a file was changed. A time in the future says nothing: the clock was set back.
+fn age_of(stat: &FileStat) -> Duration {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
+    let changed = Duration::new(seconds, u32::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    SystemTime::now().duration_since(UNIX_EPOCH + changed).unwrap_or(LONG_ENOUGH)
 }
 
 /// The flush itself, by whoever has the lock.
@@ -199,7 +206,7 @@ mod tests {
         fn is_due(&self, since_last_try: Duration) -> bool {
             let lock = File::options().create(true).append(true).open(self.run(FLUSH)).unwrap();
             lock.set_modified(SystemTime::now() - since_last_try).unwrap();
-            begin_if_due(&self.host).is_ok_and(|(_, lock)| lock.unlock().is_ok())
+            spool::directory(&self.host).and_then(|run| begin_if_due(&run)).is_ok_and(|lock| lock.unlock().is_ok())
         }
     }
 

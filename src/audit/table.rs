@@ -81,8 +81,7 @@ impl Table {
             read_place(&self.0, 0).unwrap_or_else(|| Budget::new(RandomState::new().build_hasher().finish(), now));
         let kind = thinning::kind(record, budget.key);
         let first = kind.checked_rem(GROUPS).unwrap_or_default().saturating_mul(GROUP).saturating_add(1);
-        let mut places: Vec<Option<Slot>> =
-            (first..first.saturating_add(GROUP)).map(|place| read_place(&self.0, place)).collect();
+        let mut places = read_group(&self.0, first);
         let chosen = Slot::choose(&places, kind, now).unwrap_or_default();
         let place = first.saturating_add(chosen as u64);
 
@@ -169,6 +168,13 @@ fn read_place<T: DeserializeOwned>(file: &File, place: u64) -> Option<T> {
             if is_empty { Some(None) } else { decode(&bytes).map(Some) }
         })
         .flatten()
+}
+
+/// What stands in the places from `first` on, which are one group: with one read, and whoever has the lock needs no more.
+fn read_group(file: &File, first: u64) -> Vec<Option<Slot>> {
+    let mut bytes = [0; GROUP as usize * PLACE];
+    let _ = file.read_exact_at(&mut bytes, offset(first));
+    bytes.as_chunks().0.iter().map(decode).collect()
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8; PLACE]) -> Option<T> {

@@ -91,6 +91,16 @@ impl Plan {
         Err(failures)
     }
 
+    /// Whether what would be run is kmod's own modprobe, which does what libkmod reads and nothing else: the link that
+    /// kmod installs, to a program. A wrapper may do anything.
+    pub fn is_kmods(&self, host: &Host) -> bool {
+        self.candidates.first().is_some_and(|first| {
+            let target = std::fs::read_link(host.shown(first.to_string_lossy().as_ref()));
+            let leads_to_kmod = target.is_ok_and(|target| target.file_name().is_some_and(|name| name == "kmod"));
+            leads_to_kmod && native::is_program(first) && usable(host, first).is_ok()
+        })
+    }
+
     /// Runs the first candidate that can be run and waits for its end, however long that takes: the kernel would too.
     pub fn run(&self, host: &Host) -> Ran {
         let mut failures = Vec::new();

@@ -47,6 +47,12 @@ pub fn is_native(path: &CStr) -> bool {
     is_elf(header.get(..length).unwrap_or_default())
 }
 
+/// Whether `path` is a program of this machine's, and no script.
+pub fn is_program(path: &CStr) -> bool {
+    let mut header = [0; HEADER + 1];
+    head(path, &mut header).is_some_and(|length| is_elf(header.get(..length).unwrap_or_default()))
+}
+
 /// Where the interpreter's path begins in the first line of a script; its end is marked by a NUL.
 fn interpreter(header: &mut [u8], length: usize) -> Option<usize> {
     let line = header.get(..length)?.strip_prefix(b"#!")?;

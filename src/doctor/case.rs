@@ -9,7 +9,7 @@ use super::kernel_log::KernelLog;
 use super::live::{Live, live_modules};
 use crate::host::Host;
 use crate::model::Requester;
-use crate::modules::{Config, Dependencies, IndexFile, Lookup, Object, Tree, normalise};
+use crate::modules::{Config, Dependencies, IndexFile, Lookup, Object, Tree, module_of_path, normalise};
 use crate::policy::Policy;
 use crate::text::Text;
 
@@ -96,13 +96,23 @@ impl<'a> Case<'a> {
 
     /// The module that `name` stands for: itself if there is one of that name, else the first that an alias leads to.
     fn module_of(&self, name: &[u8]) -> Vec<u8> {
-        let name = normalise(name).map_or_else(|| name.to_vec(), std::borrow::Cow::into_owned);
+        // A file is taken for the module in it.
+        let is_file = name.contains(&b'/')
+            || [&b".ko"[..], b".ko.gz", b".ko.xz", b".ko.zst"].iter().any(|end| name.ends_with(end));
+        let of_file = if is_file { module_of_path(name) } else { None };
+        let name =
+            of_file.unwrap_or_else(|| normalise(name).map_or_else(|| name.to_vec(), std::borrow::Cow::into_owned));
         let is_module = self.is_live(&name)
             || self.is_builtin(&name)
             || !matches!(self.lookup().dependencies(&name), Dependencies::NoModule)
             || self.files_of(&name).next().is_some();
-        let by_alias = || self.lookup().aliased(&name).into_iter().next();
-        if is_module { name } else { by_alias().unwrap_or(name) }
+        // What modprobe.d makes of a name may be nothing; what the modules themselves say is asked as well.
+        let nothing = Config::default();
+        let configured = self.lookup().aliased(&name);
+        let own = Lookup::new(&self.tree, &nothing).aliased(&name);
+        let exists = |module: &Vec<u8>| self.is_in_kernel(module) || self.path_of(module).is_some();
+        let found = configured.into_iter().chain(own).find(exists);
+        if is_module { name } else { found.unwrap_or(name) }
     }
 
     /// The module's name for people.
@@ -172,6 +182,20 @@ impl<'a> Case<'a> {
         self.files.get_or_init(|| self.host.module_files(&self.kernel))
     }
 
+    /// Whether the tree holds programs: what was collected of a host seldom does, and what it lacks says nothing.
+    pub fn is_whole(&self) -> bool {
+        let has_some = |path| self.host.list(path).is_ok_and(|names| !names.is_empty());
+        self.host.is_this() || ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].into_iter().any(has_some)
+    }
+
+    /// Why nothing can be said of module files: none was collected. `None` if they can be looked at.
+    pub fn no_files(&self) -> Option<String> {
+        let none = self.files().is_empty() && !self.is_whole();
+        none.then(|| {
+            format!("{}: no module's file is there; none seems to have been collected", self.shown(&self.directory()))
+        })
+    }
+
     /// The files of `module`.
     pub fn files_of(&self, module: &[u8]) -> impl Iterator<Item = &str> {
         self.files().get(module).into_iter().flatten().map(String::as_str)
@@ -239,7 +263,7 @@ impl<'a> Case<'a> {
 
     /// Words of the kernel command line.
     pub fn kernel_command_line(&self) -> Vec<String> {
-        let line = if self.runs { self.host.kernel_command_line() } else { Vec::new() };
-        String::from_utf8_lossy(&line).split_ascii_whitespace().map(str::to_owned).collect()
+        let line = if self.runs { self.host.kernel_command_line() } else { &[] };
+        String::from_utf8_lossy(line).split_ascii_whitespace().map(str::to_owned).collect()
     }
 }

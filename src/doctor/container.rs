@@ -38,7 +38,7 @@ fn signs(case: &Case) -> Vec<String> {
     let host = case.host;
     let mut signs = Vec::new();
     // systemd, Docker and podman leave a mark in each; LXC and nspawn say it to PID 1.
-    for path in ["/run/systemd/container", "/.dockerenv", "/run/.containerenv"] {
+    for path in ["/run/systemd/container", "/.dockerenv", "/run/.containerenv", "/run/host/container-manager"] {
         if host.exists(path) {
             let kind = host.line(path).map(|line| String::from_utf8_lossy(&line).into_owned()).unwrap_or_default();
             let kind = if kind.is_empty() { String::new() } else { format!(": {kind}") };
@@ -46,7 +46,9 @@ fn signs(case: &Case) -> Vec<String> {
         }
     }
     let environment = host.read("/proc/1/environ", 1 << 20).unwrap_or_default();
-    let container = environment.split(|&byte| byte == 0).find(|variable| variable.starts_with(b"container="));
+    let is_sign =
+        |variable: &&[u8]| variable.starts_with(b"container=") || variable.starts_with(b"KUBERNETES_SERVICE_HOST=");
+    let container = environment.split(|&byte| byte == 0).find(is_sign);
     if let Some(container) = container {
         signs.push(format!("{}: {}", case.shown("/proc/1/environ"), crate::text::Text::from(container)));
     }
@@ -55,6 +57,16 @@ fn signs(case: &Case) -> Vec<String> {
     let words = ["/docker", "/kubepods", "/lxc", "/libpod", "/machine.slice", "cri-containerd"];
     if let Some(line) = cgroup.lines().find(|line| words.iter().any(|word| line.contains(word))) {
         signs.push(format!("{}: {line}", case.shown("/proc/1/cgroup")));
+    }
+    // The host's PID 1 has every capability and every user.
+    if may_load_modules(host, "/proc/1/status") == Some(false) {
+        signs.push(format!("{}: CapBnd lacks CAP_SYS_MODULE", case.shown("/proc/1/status")));
+    }
+    let users =
+        host.line("/proc/1/uid_map").map(|line| String::from_utf8_lossy(&line).into_owned()).unwrap_or_default();
+    let users: Vec<&str> = users.split_ascii_whitespace().collect();
+    if !users.is_empty() && users != ["0", "0", "4294967295"] {
+        signs.push(format!("{}: {}: a user namespace of its own", case.shown("/proc/1/uid_map"), users.join(" ")));
     }
     signs
 }

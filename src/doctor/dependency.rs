@@ -12,6 +12,9 @@ pub fn look_at_index(case: &Case) -> Seen {
     if !case.host.is_directory(case.directory()) {
         return Seen::Nothing(format!("{}: not there", case.shown(&case.directory())));
     }
+    if let Some(why) = case.no_files() {
+        return Seen::Nothing(why);
+    }
     let mut findings: Vec<Finding> = IndexFile::ALL.into_iter().filter_map(|file| unreadable(case, file)).collect();
     if findings.iter().all(|finding| !finding.decisive) && !case.is_builtin(&case.module) {
         findings.extend(stale(case));
@@ -28,6 +31,8 @@ fn unreadable(case: &Case, file: IndexFile) -> Option<Finding> {
     let what = match case.tree.index(file) {
         Ok(_) => return None,
         Err(Unopened::Absent) if file.is_optional() => return None,
+        // depmod leaves these two empty where it found no list of what is built in, and modprobe does without.
+        Err(_) if matches!(file, IndexFile::Builtin | IndexFile::BuiltinAlias) && is_empty(case, file) => return None,
         Err(Unopened::Absent) => "not there, and modprobe reads no other".to_owned(),
         Err(Unopened::Open(error)) => format!("can't be opened: {error}"),
         Err(Unopened::Damaged(damage)) => damage.to_string(),
@@ -36,6 +41,11 @@ fn unreadable(case: &Case, file: IndexFile) -> Option<Finding> {
         .evidence(format!("{}/{}: {what}", case.shown(&case.directory()), file.name()));
     let finding = mend(case, finding);
     Some(if file == IndexFile::Dep { finding } else { finding.minor() })
+}
+
+fn is_empty(case: &Case, file: IndexFile) -> bool {
+    let path = format!("{}/{}", case.directory(), file.name());
+    case.host.metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
 /// An index that does not know what lies there.
@@ -71,6 +81,9 @@ fn stale(case: &Case) -> Option<Finding> {
 /// Each module that has to be there before this one can.
 pub fn look(case: &Case) -> Seen {
     let needed = case.needed_by(&case.module);
+    if let Some(why) = case.no_files() {
+        return Seen::Nothing(why);
+    }
     let mut findings: Vec<Finding> = needed.iter().filter_map(|name| obstacle(case, name)).collect();
     findings.extend(disagreement(case, &needed));
     let names = needed.iter().map(|name| Text::from(name.as_slice()).to_string()).collect::<Vec<_>>().join(", ");
@@ -101,7 +114,7 @@ fn obstacle(case: &Case, needed: &[u8]) -> Option<Finding> {
             return Some(found.fixes(bring(path)).fix(depmod).fix(load(case)));
         }
         Unpacked::There(path, Ok(object)) => {
-            if let Some((reason, by)) = version::built_for_another(case, object) {
+            if let Some((reason, by)) = version::built_for_another(case, path, object) {
                 let wrong = version::wrong_file(case, path, &reason, by);
                 let mut found = finding("whose file was built for another kernel");
                 (found.evidence, found.fix) = (wrong.evidence, wrong.fix);

@@ -17,6 +17,9 @@ pub fn look(case: &Case) -> Seen {
             _ => Seen::Nothing(format!("{}: not there", case.shown(&case.directory()))),
         };
     }
+    if let Some(why) = case.no_files() {
+        return Seen::Nothing(why);
+    }
     let mut findings = Vec::new();
     let mut said = Vec::new();
     for name in ABOVE {
@@ -60,7 +63,7 @@ fn obstacle(case: &Case, name: &str) -> Option<Finding> {
             );
         }
         Unpacked::There(path, Ok(object)) => {
-            if let Some((reason, by)) = version::built_for_another(case, object) {
+            if let Some((reason, by)) = version::built_for_another(case, path, object) {
                 return Some(
                     finding("can't be loaded: its file was built for another kernel")
                         .evidence(format!("{}: {reason}", case.shown(path)))

@@ -75,7 +75,8 @@ impl Distribution {
             }
             Family::Debian => vec![format!("apt-get install --reinstall -y {}", image(host, kernel))],
             Family::Fedora => {
-                vec![format!("dnf install -y kernel-core-{kernel} kernel-modules-{kernel}")]
+                let packages = format!("kernel-core-{kernel} kernel-modules-{kernel}");
+                vec![format!("dnf reinstall -y {packages} || dnf install -y {packages}")]
             }
             Family::Other => vec![format!("# install the package that holds the modules of kernel {kernel}, anew")],
         }
@@ -111,7 +112,7 @@ impl Distribution {
                 };
                 // What stands before the word ends another one, or begins the value.
                 let (old, new) = (escaped(word), escaped(new));
-                let script = format!("/^GRUB_CMDLINE_LINUX/s/\\([ \"']\\){old}\\([ \"']\\)/\\1{new}\\2/");
+                let script = format!("/^GRUB_CMDLINE_LINUX/s/\\([ \"'=]\\){old}\\([ \"']\\|$\\)/\\1{new}\\2/");
                 format!("sed -i {} /etc/default/grub /etc/default/grub.d/*.cfg; update-grub", quoted(&script))
             }
             Family::Other if new.is_empty() => {
@@ -148,7 +149,7 @@ fn owner(host: &Host, kernel: &str, path: &str) -> Option<String> {
     let merged = path.strip_prefix("/usr").unwrap_or(path);
     host.list(DPKG_LISTS).unwrap_or_default().into_iter().find_map(|name| {
         let package = name.to_str()?.strip_suffix(".list")?.to_owned();
-        let package_of_kernel = package.starts_with("linux-") && package.contains(kernel);
+        let package_of_kernel = package.contains(kernel);
         let list = package_of_kernel.then(|| host.read(format!("{DPKG_LISTS}/{package}.list"), 16 << 20).ok())??;
         let lines = list.split(|&byte| byte == b'\n');
         let mut lines = lines.map(|line| line.strip_prefix(b"/usr").unwrap_or(line));

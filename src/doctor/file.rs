@@ -11,6 +11,9 @@ pub fn look(case: &Case) -> Seen {
     if !case.host.is_directory(case.directory()) {
         return Seen::Nothing(format!("{}: not there", case.shown(&case.directory())));
     }
+    if let Some(why) = case.no_files() {
+        return Seen::Nothing(why);
+    }
     if case.is_builtin(&case.module) {
         return Seen::Well("is part of the kernel image".to_owned());
     }
@@ -63,7 +66,8 @@ pub fn missing(case: &Case, module: &[u8]) -> Finding {
     if path.is_none()
         && let Some(near) = nearest(case, module)
     {
-        finding = finding.evidence(format!("the nearest name that there is: {near}"));
+        let finding = finding.evidence(format!("the nearest name that there is: {near}"));
+        return finding.fix(format!("guard doctor {}", super::distribution::quoted(&near)));
     }
     let packages = case.distribution.bring(case.host, &case.kernel, path.as_deref(), indexed.is_some());
     finding.fixes(packages).fix(format!("depmod {}", super::distribution::quoted(&case.kernel))).fix(load(case))

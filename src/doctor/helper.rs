@@ -52,7 +52,7 @@ fn fixed_path(case: &Case) -> Option<Finding> {
                 .fix(load_by_hand(case)),
         );
     }
-    (!case.host.exists(path) && is_whole(case)).then(|| {
+    (!case.host.exists(path) && case.is_whole()).then(|| {
         finding("this kernel runs one fixed program to load modules, which is not there")
             .evidence(format!("{}: not there", case.shown(path)))
             .fix(format!("# install the program {path}, which hands requests on to modprobe"))
@@ -97,7 +97,7 @@ fn wrong(case: &Case, helper: &[u8]) -> Option<Finding> {
     if !path.starts_with('/') {
         return Some(finding("the kernel's helper is no absolute path".to_owned(), says));
     }
-    if !is_whole(case) {
+    if !case.is_whole() {
         return None;
     }
     let what = match case.host.metadata(&path) {
@@ -116,12 +116,6 @@ fn wrong(case: &Case, helper: &[u8]) -> Option<Finding> {
         found.fix.insert(0, case.distribution.install("kmod", "kmod"));
     }
     Some(found)
-}
-
-/// Whether the tree holds programs at all: what was collected of a host seldom does.
-fn is_whole(case: &Case) -> bool {
-    let has_some = |path| case.host.list(path).is_ok_and(|names| !names.is_empty());
-    case.host.is_this() || ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].into_iter().any(has_some)
 }
 
 /// A helper that is started without CAP_SYS_MODULE.

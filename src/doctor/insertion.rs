@@ -20,7 +20,7 @@ const ANSWERS: [(&str, Cause, &str); 12] = [
     (
         "Key was rejected by service",
         Cause::Signature,
-        "EKEYREJECTED: the module is not signed, and the kernel demands it",
+        "EKEYREJECTED: the kernel demands a signature and has refused this one, or found none",
     ),
     (
         "Required key not available",
@@ -40,6 +40,10 @@ const ANSWERS: [(&str, Cause, &str); 12] = [
     ("Bad message", Cause::FileCorrupt, "EBADMSG: its signature can't be read"),
     ("Protocol error", Cause::InsertionError, "EPROTO: the module itself refused"),
 ];
+
+/// Lines of evidence for one finding, and findings in all: a log can hold any number.
+const MOST_LINES: usize = 5;
+const MOST_FINDINGS: usize = 10;
 
 pub fn look(case: &Case) -> Seen {
     let log = case.log();
@@ -62,13 +66,17 @@ pub fn look(case: &Case) -> Seen {
         if line.text.contains("invalid for parameter") && case.config.options_of(&case.module).next().is_none() {
             continue;
         }
+        let is_full = findings.len() >= MOST_FINDINGS;
         let known = findings.iter_mut().find(|finding| finding.summary == words);
         match known {
             Some(known) => {
-                // The last time is the one that counts.
-                known.evidence.clear();
+                // The last times are the ones that count.
+                if known.evidence.len() >= MOST_LINES {
+                    known.evidence.remove(0);
+                }
                 known.evidence.push(line.shown());
             }
+            None if is_full => {}
             None => findings.push(finding(case, cause, words, line)),
         }
     }
@@ -81,7 +89,14 @@ fn finding(case: &Case, cause: Cause, words: String, line: &Line) -> Finding {
     finding.echo_of = Some(cause);
     finding.decisive = !line.text.starts_with("Loading of ") && !line.text.starts_with("Lockdown:");
     if line.text.contains("invalid for parameter") || line.text.contains("Invalid argument") {
-        let options: Vec<String> = case.config.options_of(&case.module).map(|(_, source)| source).collect();
+        // "`VALUE' invalid for parameter `NAME'"
+        let parameter = line.text.rsplit('`').next().unwrap_or_default().trim_end_matches('\'').to_owned();
+        let sets_it = |options: &[u8]| {
+            let words = String::from_utf8_lossy(options).into_owned();
+            words.split_ascii_whitespace().any(|word| word.split('=').next() == Some(&parameter))
+        };
+        let options = case.config.options_of(&case.module);
+        let options: Vec<String> = options.filter(|(options, _)| sets_it(options)).map(|(_, source)| source).collect();
         for source in options {
             finding = finding.evidence(format!("{source}: sets parameters of it"));
             finding.fix.extend(super::blocked::comment_out(case, &source));
@@ -125,11 +140,10 @@ fn of_module(name: &str, text: &str) -> Option<(Cause, String)> {
     }
     if let Some(symbol) = said.strip_prefix("disagrees about version of symbol ") {
         let cause = if symbol.trim() == "module_layout" { Cause::VersionMismatch } else { Cause::Dependency };
-        return refused(cause, format!("it was built against another version of {}", symbol.trim()));
+        return refused(cause, "it was built against another version of what it needs".to_owned());
     }
-    if let Some(rest) = said.strip_prefix("Unknown symbol ") {
-        let symbol = rest.split_ascii_whitespace().next().unwrap_or_default();
-        return refused(Cause::Dependency, format!("nothing that is loaded exports {symbol}, which it needs"));
+    if said.starts_with("Unknown symbol ") {
+        return refused(Cause::Dependency, "it needs symbols that nothing which is loaded exports".to_owned());
     }
     if said.contains("invalid for parameter") {
         return refused(Cause::InsertionError, "a parameter has a value that it does not take".to_owned());

@@ -13,7 +13,8 @@ const RECORD: usize = 8192;
 /// More records than the kernel keeps by default; whoever writes faster than we read does not hold us up.
 const RECORDS: usize = 65_536;
 /// Where syslog, or who collects a host's state, puts kernel messages.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
+    "/sos_commands/logs/journalctl_--no-pager_--boot",
     "/var/log/kern.log",
     "/var/log/messages",
     "/var/log/syslog",
@@ -71,7 +72,11 @@ impl KernelLog {
         let unread = match ring {
             _ if any => None,
             Ok(_) => Some("the kernel's log is empty".to_owned()),
-            Err(error) => Some(format!("{}: {error}; root can read it", host.shown("/dev/kmsg").display())),
+            Err(error) => {
+                let remedy =
+                    if error.kind() == std::io::ErrorKind::PermissionDenied { "; root can read it" } else { "" };
+                Some(format!("{}: open: {error}{remedy}", host.shown("/dev/kmsg").display()))
+            }
         };
         KernelLog { lines, unread }
     }

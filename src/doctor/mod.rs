@@ -127,14 +127,19 @@ impl Finding {
     /// With one more command.
     #[must_use]
     pub fn fix(mut self, command: impl Into<String>) -> Finding {
-        self.fix.push(command.into());
+        let command = command.into();
+        if !self.fix.contains(&command) {
+            self.fix.push(command);
+        }
         self
     }
 
     /// With one command more for each of `commands`.
     #[must_use]
     pub fn fixes(mut self, commands: impl IntoIterator<Item = String>) -> Finding {
-        self.fix.extend(commands);
+        for command in commands {
+            self = self.fix(command);
+        }
         self
     }
 
@@ -268,6 +273,8 @@ fn in_order(findings: Vec<Finding>) -> Vec<Finding> {
     for echo in echoes {
         match findings.iter_mut().find(|finding| Some(finding.cause) == echo.echo_of) {
             Some(seen) => seen.evidence.extend(echo.evidence),
+            // What names no module may be about another one.
+            None if !echo.decisive => {}
             None => findings.push(echo),
         }
     }

@@ -30,6 +30,7 @@ pub fn look(case: &Case) -> Seen {
     }
     finding
         .fix(format!("# have it loaded at boot, before anything sets {}:", "kernel.modules_disabled"))
+        .fix("mkdir -p /etc/modules-load.d")
         .fix(super::not_loaded::load_at_boot(case))
         .fix("reboot")
         .into()

@@ -35,7 +35,8 @@ pub fn look(case: &Case) -> Seen {
         Some("Unloading") => {
             finding.evidence(format!("{}: {name} is being unloaded at this moment", case.shown("/proc/modules")))
         }
-        _ => finding.evidence(format!("{}: does not list it", case.shown("/proc/modules"))),
+        _ if case.live.is_some() => finding.evidence(format!("{}: does not list it", case.shown("/proc/modules"))),
+        _ => finding.evidence(format!("{}: is not there", case.shown(&format!("/sys/module/{name}")))),
     };
     finding.evidence.extend(super::records::last_load(case, &case.module));
     if super::records::loaded_at(case, &case.module).is_some() {

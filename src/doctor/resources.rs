@@ -1,5 +1,6 @@
 //! Memory: what there is now, and what the kernel said of it.
 
+use super::kernel_log::Line;
 use super::support::load;
 use super::{Case, Cause, Finding, Seen};
 
@@ -15,6 +16,10 @@ const FAILURES: [&str; 5] = [
     "allocation failure: ",
     "Cannot allocate memory",
 ];
+/// What it says when it ended somebody to get some.
+const KILLS: [&str; 3] = ["Out of memory: Killed process", "Memory cgroup out of memory: Killed process", "oom-kill:"];
+/// What is longer ago says nothing of now, seconds.
+const RECENT: f64 = 3600.0;
 /// Who loads modules.
 const LOADERS: [&str; 6] = ["modprobe", "insmod", "kmod", "systemd-modules", "udev", "systemd-udevd"];
 
@@ -53,7 +58,11 @@ pub fn look(case: &Case) -> Seen {
     finding.evidence.extend(failed.lines);
     if finding.evidence.is_empty() {
         let available = available.map_or("?".to_owned(), |kib| (kib / 1024).to_string());
-        return Seen::Well(format!("{available} MiB are available, and the kernel's log tells of no failure"));
+        let log = match &case.log().unread {
+            None => "the kernel's log tells of no failure",
+            Some(_) => "the kernel's log can't be read",
+        };
+        return Seen::Well(format!("{available} MiB are available; {log}"));
     }
     // That somebody else was killed long ago is no reason for this load to fail now.
     let finding = if is_short_now || failed.of_a_load { finding } else { finding.minor() };
@@ -65,17 +74,39 @@ pub fn look(case: &Case) -> Seen {
         .into()
 }
 
-/// A limit on the group that this process is in, which a modprobe of the same group would meet.
+/// A limit on a group that this process is in, which a modprobe of the same group would meet; of the groups above it as
+/// well (cgroups(7), both versions).
 fn cgroup(case: &Case) -> Option<String> {
     let groups = case.host.read("/proc/self/cgroup", 64 << 10).ok()?;
     let groups = String::from_utf8_lossy(&groups).into_owned();
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_end_matches('/').to_owned();
-    let number = |name: &str| case.host.number(format!("/sys/fs/cgroup{path}/{name}"));
-    let (max, current) = (number("memory.max")?, number("memory.current")?);
-    let left = max.saturating_sub(current) / 1024;
-    let is_short = u64::try_from(left).is_ok_and(|left| left < LEAST);
-    is_short.then(|| {
-        format!("{}: {left} kB are left of {} kB", case.shown(&format!("/sys/fs/cgroup{path}/memory.max")), max / 1024)
+    let of_line = |line: &str| -> Option<(&'static str, String, [&'static str; 2])> {
+        let (head, path) = line.split_once(":/")?;
+        match head {
+            "0:" => Some(("/sys/fs/cgroup", path.to_owned(), ["memory.max", "memory.current"])),
+            _ if head.split_once(':')?.1.split(',').any(|controller| controller == "memory") => {
+                Some(("/sys/fs/cgroup/memory", path.to_owned(), ["memory.limit_in_bytes", "memory.usage_in_bytes"]))
+            }
+            _ => None,
+        }
+    };
+    groups.lines().filter_map(of_line).find_map(|(root, path, [max, current])| {
+        let mut group = path.as_str();
+        loop {
+            let directory = format!("{root}/{group}");
+            let number = |name: &str| case.host.number(format!("{}/{name}", directory.trim_end_matches('/')));
+            if let (Some(limit), Some(used)) = (number(max), number(current)) {
+                let left = limit.saturating_sub(used) / 1024;
+                if u64::try_from(left).is_ok_and(|left| left < LEAST) {
+                    let shown = case.shown(&format!("{directory}/{max}"));
+                    return Some(format!("{shown}: {left} kB are left of {} kB", limit / 1024));
+                }
+            }
+            group = match group.rsplit_once('/') {
+                Some((above, _)) => above,
+                None if group.is_empty() => return None,
+                None => "",
+            };
+        }
     })
 }
 
@@ -89,14 +120,18 @@ struct Failed {
 fn log(case: &Case) -> Failed {
     let name = case.name();
     let log = case.log();
+    let uptime = case
+        .host
+        .line("/proc/uptime")
+        .and_then(|line| String::from_utf8_lossy(&line).split_ascii_whitespace().next()?.parse::<f64>().ok());
+    let is_recent = |line: &&Line| uptime.zip(line.seconds).is_none_or(|(now, then)| now - then <= RECENT);
     let mut failed = Failed { lines: Vec::new(), of_a_load: false };
-    for line in log.with(&FAILURES) {
+    for line in log.with(&FAILURES).filter(is_recent) {
         let of_a_load = LOADERS.iter().any(|loader| line.text.contains(loader)) || line.text.contains(&name);
         failed.of_a_load |= of_a_load;
         failed.lines.push(line.shown());
     }
-    for line in log.with(&["Out of memory: Killed process", "Memory cgroup out of memory: Killed process", "oom-kill:"])
-    {
+    for line in log.with(&KILLS).filter(is_recent) {
         let of_a_load = LOADERS
             .iter()
             .any(|loader| line.text.contains(&format!("({loader}")) || line.text.contains(&format!("task={loader}")));

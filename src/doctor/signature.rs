@@ -1,10 +1,11 @@
 //! Whether the kernel wants a signature, and the files have one.
 
 use super::case::Unpacked;
-use super::distribution::quoted;
+use super::distribution::{Family, quoted};
 use super::kernel_config::Setting;
 use super::support::load;
 use super::{Case, Cause, Finding, Seen};
+use crate::modules::Compression;
 use crate::text::Text;
 
 const ENFORCE: &str = "/sys/module/module/parameters/sig_enforce";
@@ -73,12 +74,32 @@ fn unsigned(case: &Case, module: &[u8], cause: Cause, evidence: &str) -> Option<
     let finding = if object.is_in_tree() {
         finding.fixes(case.distribution.bring(case.host, &case.kernel, Some(path), true))
     } else {
-        let build = format!("/lib/modules/{}/build/scripts/sign-file", case.kernel);
-        let key = "/var/lib/dkms/mok";
-        finding
+        let sign = match case.distribution.family {
+            Family::Ubuntu => {
+                "kmodsign sha512 /var/lib/shim-signed/mok/MOK.priv /var/lib/shim-signed/mok/MOK.der".to_owned()
+            }
+            _ => format!(
+                "{} sha256 /var/lib/dkms/mok.key /var/lib/dkms/mok.pub",
+                quoted(&format!("/lib/modules/{}/build/scripts/sign-file", case.kernel))
+            ),
+        };
+        // What is signed is the module itself, not what it was packed into.
+        let (unpack, pack) = match Compression::of_name(path) {
+            Compression::None => ("", ""),
+            Compression::Gzip => ("gzip -d", "gzip"),
+            Compression::Xz => ("xz -d", "xz --check=crc32"),
+            Compression::Zstd => ("zstd -d --rm", "zstd --rm"),
+        };
+        let plain = path.strip_suffix(".gz").or_else(|| path.strip_suffix(".xz")).or_else(|| path.strip_suffix(".zst"));
+        let plain = quoted(plain.unwrap_or(path));
+        let finding = finding
             .evidence(format!("{}: was not built with the kernel", case.shown(path)))
-            .fix("# sign it with a key that the firmware knows (mokutil --import, then reboot and confirm):")
-            .fix(format!("{} sha256 {key}.key {key}.pub {}", quoted(&build), quoted(path)))
+            .fix("# sign it with a key that the firmware knows (mokutil --import, then reboot and confirm):");
+        if unpack.is_empty() {
+            finding.fix(format!("{sign} {plain}"))
+        } else {
+            finding.fix(format!("{unpack} {} && {sign} {plain} && {pack} {plain}", quoted(path)))
+        }
     };
     Some(finding.fix(load(case)))
 }

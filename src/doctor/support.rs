@@ -5,8 +5,28 @@ use super::kernel_config::Setting;
 use super::{Case, Cause, Finding, Seen};
 use crate::modules::Compression;
 
-/// What each module of connection tracking is called in the kernel's configuration.
-const OPTIONS: [(&str, &str); 16] = [
+/// What modules are called in the kernel's configuration, as far as no rule tells.
+const OPTIONS: [(&str, &str); 36] = [
+    ("sctp", "CONFIG_IP_SCTP"),
+    ("dccp", "CONFIG_IP_DCCP"),
+    ("tipc", "CONFIG_TIPC"),
+    ("br_netfilter", "CONFIG_BRIDGE_NETFILTER"),
+    ("bridge", "CONFIG_BRIDGE"),
+    ("8021q", "CONFIG_VLAN_8021Q"),
+    ("bonding", "CONFIG_BONDING"),
+    ("veth", "CONFIG_VETH"),
+    ("vxlan", "CONFIG_VXLAN"),
+    ("wireguard", "CONFIG_WIREGUARD"),
+    ("tun", "CONFIG_TUN"),
+    ("ip_vs", "CONFIG_IP_VS"),
+    ("ip_set", "CONFIG_IP_SET"),
+    ("overlay", "CONFIG_OVERLAY_FS"),
+    ("ext4", "CONFIG_EXT4_FS"),
+    ("xfs", "CONFIG_XFS_FS"),
+    ("btrfs", "CONFIG_BTRFS_FS"),
+    ("squashfs", "CONFIG_SQUASHFS"),
+    ("cramfs", "CONFIG_CRAMFS"),
+    ("usb_storage", "CONFIG_USB_STORAGE"),
     ("nf_conntrack", "CONFIG_NF_CONNTRACK"),
     ("nf_nat", "CONFIG_NF_NAT"),
     ("xt_conntrack", "CONFIG_NETFILTER_XT_MATCH_CONNTRACK"),

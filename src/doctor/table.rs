@@ -1,9 +1,12 @@
 //! Connection tracking's table: full, filling, too small, in chains that are too long, and what the next boot makes of it.
 
+use super::blocked::comment_out;
 use super::{Case, Cause, Finding, Seen};
+use crate::conntrack::sysctl_d::SysctlD;
 use crate::conntrack::{self, Wanted};
 use crate::host::{HELPER, KERNEL_MODPROBE};
 use crate::judge;
+use crate::modules::Says;
 
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -12,6 +15,8 @@ const HASHSIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 const STATISTICS: &str = "/proc/net/stat/nf_conntrack";
 /// What overflowed in 2012; with less, unless somebody chose it, a server is in danger.
 const SMALL: i64 = 65_536;
+/// A small table is one to speak of if so much of it is used, percent.
+const USED: i64 = 25;
 /// Entries a bucket beyond which chains are too long; the kernel makes 8 of a given `hashsize`.
 const MOST_A_BUCKET: i64 = 8;
 /// How long the count is watched to see how fast it grows.
@@ -95,7 +100,9 @@ pub fn look(case: &Case) -> Seen {
     findings.extend(long_chains(case, &table));
     let buckets = table.buckets.map_or_else(String::new, |buckets| format!(", {buckets} buckets"));
     let max = if table.max == 0 { "no limit".to_owned() } else { table.max.to_string() };
-    Seen::of(findings, format!("{} of {max} entries{buckets}", table.count))
+    let before =
+        if overflows.is_empty() { String::new() } else { format!("; overflowed {} times before", overflows.len()) };
+    Seen::of(findings, format!("{} of {max} entries{buckets}{before}", table.count))
 }
 
 fn with_statistics(case: &Case, table: &Table, mut finding: Finding) -> Finding {
@@ -144,11 +151,21 @@ fn enlarge(case: &Case, table: &Table, finding: Finding) -> Finding {
 fn for_good(case: &Case, finding: Finding, max: i64) -> Finding {
     let finding = finding
         .fix("# for good; guard has it applied when the module is loaded, which is after systemd-sysctl:")
-        .fix(format!("echo net.netfilter.nf_conntrack_max={max} >/etc/sysctl.d/99-nf_conntrack.conf"));
+        .fixes(former_lines(case))
+        .fix("mkdir -p /etc/sysctl.d")
+        .fix(format!("echo net.netfilter.nf_conntrack_max={max} >>/etc/sysctl.d/99-nf_conntrack.conf"));
     if is_armed(case) && judge::sizes_tables(&case.policy) { finding } else { finding.fix("guard enable") }
 }
 
-fn is_armed(case: &Case) -> bool {
+/// Commands that take away the lines which say something else, and might be read later.
+fn former_lines(case: &Case) -> Vec<String> {
+    let names = ["net/netfilter/nf_conntrack_max", "net/nf_conntrack_max"];
+    let sysctl_d = SysctlD::read(case.host);
+    let lines = sysctl_d.assignments.iter().filter(|line| names.contains(&line.key.as_str()));
+    lines.flat_map(|line| comment_out(case, &line.source)).collect()
+}
+
+pub fn is_armed(case: &Case) -> bool {
     case.host.line(KERNEL_MODPROBE).is_some_and(|helper| helper == HELPER.as_bytes())
 }
 
@@ -156,7 +173,10 @@ fn is_armed(case: &Case) -> bool {
 fn too_small(case: &Case, table: &Table) -> Option<Finding> {
     let goals = conntrack::goals(case.host, &Wanted::new(&case.policy, &case.config), &case.kernel);
     let wanted = i64::from(goals.max.number);
-    if goals.max.source != "auto" || table.max >= wanted || table.max >= SMALL {
+    // Small and hardly used is well enough, unless the guard was to make it larger.
+    let is_used = table.percent() >= USED;
+    let promised = is_armed(case) && judge::sizes_tables(&case.policy);
+    if goals.max.source != "auto" || table.max >= wanted || table.max >= SMALL || !(is_used || promised) {
         return None;
     }
     let finding = Finding::new(
@@ -186,8 +206,26 @@ fn long_chains(case: &Case, table: &Table) -> Option<Finding> {
         .evidence(format!("{}: {buckets}; {}: {}", case.shown(BUCKETS), case.shown(MAX), table.max))
         .evidence("the kernel itself makes 1 to 8 entries a bucket")
         .fix(format!("echo {better} >{HASHSIZE}"))
-        .fix(format!("echo options nf_conntrack hashsize={better} >/etc/modprobe.d/nf_conntrack.conf")),
+        .fix(format!("echo options nf_conntrack hashsize={better} >>/etc/modprobe.d/nf_conntrack.conf")),
     )
+}
+
+/// Whether something else sets sysctls once the module is there: its `install` line, or a rule of udev's.
+fn is_set_later(case: &Case) -> bool {
+    let by_install =
+        case.config.lines_on(&case.module).iter().any(
+            |line| matches!(&line.says, Says::Install(command) if command.windows(6).any(|word| word == b"sysctl")),
+        );
+    let by_udev = ["/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"].iter().any(
+        |directory| {
+            case.host.list(directory).unwrap_or_default().iter().any(|name| {
+                let rules = case.host.read(std::path::Path::new(directory).join(name), 1 << 20).unwrap_or_default();
+                let mut lines = rules.split(|&byte| byte == b'\n').map(String::from_utf8_lossy);
+                lines.any(|line| !line.starts_with('#') && line.contains("conntrack") && line.contains("sysctl"))
+            })
+        },
+    );
+    by_install || by_udev
 }
 
 /// Whether the next boot makes the table as large as it is now, where that matters.
@@ -213,7 +251,10 @@ pub fn look_at_next_boot(case: &Case) -> Seen {
     };
     let is_less = |now: i64, next: i64| next != 0 && (now == 0 || next < now);
     // An administrator's line that comes to nothing is worth a word; else only what is in use counts.
-    let lost = chosen && next != i64::from(goals.max.number) && is_less(i64::from(goals.max.number), next);
+    let lost = chosen
+        && !is_set_later(case)
+        && next != i64::from(goals.max.number)
+        && is_less(i64::from(goals.max.number), next);
     let needed = is_less(table.max, next) && table.count > next / 2;
     if !lost && !needed {
         return Seen::Well(format!("{next}: {why}"));

@@ -40,7 +40,7 @@ pub fn look(case: &Case) -> Seen {
             "printf 'version = 1\\n[[rule]]\\nid = \"no-conntrack\"\\nmodules = [\"nf_conntrack\"]\\naction = \"block\"\\n' \
              >/etc/modprobe-guard/policy.d/50-no-conntrack.toml",
         )
-        .fix("guard apply")
+        .fix(if super::table::is_armed(case) { "guard apply" } else { "guard enable" })
         .into()
 }
 

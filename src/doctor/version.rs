@@ -10,8 +10,11 @@ const SAMPLES: usize = 3;
 
 pub fn look(case: &Case) -> Seen {
     let directory = case.shown(&case.directory());
-    let Ok(releases) = case.host.list("/lib/modules") else {
-        return Seen::Nothing(format!("{}: can't be listed", case.shown("/lib/modules")));
+    let releases = match case.host.list("/lib/modules") {
+        Ok(releases) => releases,
+        // A host without any; of what was collected, nothing can be said.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && case.is_whole() => Vec::new(),
+        Err(error) => return Seen::Nothing(format!("{}: list: {error}", case.shown("/lib/modules"))),
     };
     let releases: Vec<String> = releases.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let holds_modules = |release: &String| {
@@ -26,7 +29,7 @@ pub fn look(case: &Case) -> Seen {
         return if others.is_empty() { no_modules(case) } else { other_kernels(case, &others) }.into();
     }
     match &*case.object(&case.module) {
-        Unpacked::There(path, Ok(object)) => match built_for_another(case, object) {
+        Unpacked::There(path, Ok(object)) => match built_for_another(case, path, object) {
             Some((reason, by)) => wrong_file(case, path, &reason, by).into(),
             None => Seen::Well(format!("{} runs, {directory} and the file are for it", case.kernel)),
         },
@@ -59,10 +62,14 @@ fn other_kernels(case: &Case, others: &[&String]) -> Finding {
     )
     .evidence(format!("{}: {} runs", case.shown("/proc/sys/kernel/osrelease"), case.kernel))
     .evidence(format!("{}: {}", case.shown("/lib/modules"), list));
-    let boots = |release: &&str| can_boot(release) || !host.is_directory("/boot");
+    // Without any kernel in /boot it says nothing: they are elsewhere, or were not collected.
+    let names = host.list("/boot").unwrap_or_default();
+    let tells =
+        names.iter().any(|name| ["vmlinu", "Image"].iter().any(|kernel| name.to_string_lossy().starts_with(kernel)));
+    let boots = |release: &&str| can_boot(release) || !tells;
     match newest.filter(boots) {
         Some(newest) => {
-            finding = finding.evidence(format!("{newest} was installed since this boot"));
+            finding = finding.evidence(format!("{newest} is the newer one: installed since this boot, as it seems"));
             finding.fix("reboot")
         }
         None => finding.fixes(case.distribution.bring_kernel(host, &case.kernel)).fix(load(case)),
@@ -84,7 +91,7 @@ fn compare(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 /// What speaks against a module that was built for another kernel, and whose word it is; `None` if nothing does.
-pub fn built_for_another(case: &Case, object: &Object) -> Option<(String, String)> {
+pub fn built_for_another(case: &Case, path: &str, object: &Object) -> Option<(String, String)> {
     let vermagic = object.vermagic.as_deref()?;
     let mut words = vermagic.split_ascii_whitespace();
     let release = words.next().unwrap_or_default();
@@ -103,6 +110,10 @@ pub fn built_for_another(case: &Case, object: &Object) -> Option<(String, String
     }
     // With symbol versions the kernel passes over the release (`same_magic`, kernel/module/version.c).
     let has_versions = flags.contains(&"modversions");
+    // What was built for an earlier kernel of the same interface, and is meant for later ones.
+    if has_versions && path.contains("/weak-updates/") {
+        return None;
+    }
     let is_meant = has_versions
         && reference.as_ref().is_some_and(|(_, wanted)| wanted.split_ascii_whitespace().next() != Some(&case.kernel));
     (release != case.kernel && !is_meant)

@@ -4,11 +4,11 @@
 //! thread that reads another process's memory or writes to a frozen disk may never end.
 
 use std::fs::File;
-use std::io::{PipeReader, Read, Write, pipe};
-use std::os::fd::AsFd;
+use std::io::{self, PipeReader, Read, Write, pipe};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -23,50 +23,62 @@ pub struct Answers {
     bytes: Vec<u8>,
 }
 
+/// So long nobody looks at what a child has said before its end.
+const QUICK: Duration = Duration::from_millis(5);
 /// How many times its patience a child gets that does not hang, but only waits for its turn on a busy machine.
 const TURNS: u32 = 4;
 
 /// Runs `work` in a child, which writes its answer in any number of parts; the answer is what came before it ended or
 /// `patience` ran out. A child that has not ended by then is killed, as far as it can be; one that could run and only
-/// waits for a processor gets up to four times as long.
+/// waits for a processor gets up to four times as long. `opened` is what it needs of what is open.
 ///
 /// # Errors
 /// Those of pipe(2) and fork(2).
-pub fn ask(patience: Duration, work: impl FnOnce(&mut dyn Write)) -> std::io::Result<Vec<u8>> {
+pub fn ask(patience: Duration, opened: &[BorrowedFd], work: impl FnOnce(&mut dyn Write)) -> io::Result<Vec<u8>> {
+    Ok(start(patience, opened, work)?.wait())
+}
+
+/// As [`ask`], but there is something to do meanwhile: the answer is waited for with [`Answers::wait`].
+///
+/// # Errors
+/// Those of pipe(2) and fork(2).
+pub fn start(patience: Duration, opened: &[BorrowedFd], work: impl FnOnce(&mut dyn Write)) -> io::Result<Answers> {
     let began = Instant::now();
     let (reader, mut writer) = pipe()?;
     // SAFETY: this program has one thread, so the child has a whole and consistent copy of it.
     match unsafe { fork() }? {
         ForkResult::Child => {
-            drop(reader);
-            close_inherited();
+            close_but(opened.iter().chain([&writer.as_fd()]));
             work(&mut writer);
+            // Nobody has to wait until this process is taken down.
+            drop(writer);
             exit_now(0)
         }
         ForkResult::Parent { child } => {
             drop(writer);
             let (deadline, last) = (began + patience, began + patience * TURNS);
-            Ok(Answers { reader, child, deadline, last, bytes: Vec::new() }.collect())
+            Ok(Answers { reader, child, deadline, last, bytes: Vec::new() })
         }
     }
 }
 
-/// Starts `work` in a process of its own, in a session of its own, that is nobody's concern any more.
+/// Starts `work` in a process of its own, in a session of its own, that is nobody's concern any more. `opened` is what
+/// it needs of what is open.
 ///
 /// # Errors
 /// Those of fork(2).
-pub fn detach(work: impl FnOnce()) -> std::io::Result<()> {
+pub fn detach(opened: &[BorrowedFd], work: impl FnOnce()) -> io::Result<()> {
     // SAFETY: as above.
     match unsafe { fork() }? {
         ForkResult::Child => {
             // Who waits for the end of our output (a shell's `$(...)`) must not wait for this process.
-            close_inherited();
+            close_but(opened.iter());
             let _ = nix::unistd::setsid();
             let _ = nix::unistd::chdir("/");
             if let Ok(nowhere) = File::open("/dev/null").or_else(|_| File::open("/")) {
                 for standard in 0..=2 {
                     // SAFETY: dup2 on descriptors 0 to 2, which nothing in this process owns as an object.
-                    unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&nowhere), standard) };
+                    unsafe { libc::dup2(nowhere.as_raw_fd(), standard) };
                 }
             }
             work();
@@ -76,19 +88,23 @@ pub fn detach(work: impl FnOnce()) -> std::io::Result<()> {
     }
 }
 
-/// Closes what our caller left open for us beyond the standard descriptors: a child that hangs must not keep a pipe or
-/// a socket of somebody's open. What we opened ourselves is closed on exec; what survived our own exec is not.
-fn close_inherited() {
-    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let descriptors: Vec<i32> = names.filter_map(|name| name.file_name().to_str()?.parse().ok()).collect();
-    for descriptor in descriptors.into_iter().filter(|&descriptor| descriptor > 2) {
-        // SAFETY: system calls on numbers; one that is not close-on-exec belongs to no object of this program.
-        unsafe {
-            let flags = libc::fcntl(descriptor, libc::F_GETFD);
-            if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
-                libc::close(descriptor);
-            }
-        }
+/// Closes all but the standard descriptors and `opened`: a child that hangs must not keep a pipe or a socket open that
+/// our caller left to us, nor one of ours. Nothing else is used in a child, nor let go of at its end ([`exit_now`]).
+fn close_but<'a>(opened: impl Iterator<Item = &'a BorrowedFd<'a>>) {
+    let mut kept: Vec<u32> = opened.filter_map(|opened| u32::try_from(opened.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for kept in kept.into_iter().filter(|&kept| kept > 2) {
+        close_range(first, kept - 1);
+        first = kept + 1;
+    }
+    close_range(first, u32::MAX);
+}
+
+fn close_range(first: u32, last: u32) {
+    if first <= last {
+        // SAFETY: a system call on numbers; no object of those descriptors is used any more, see `close_but`.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     }
 }
 
@@ -99,21 +115,19 @@ pub fn exit_now(status: i32) -> ! {
 }
 
 impl Answers {
-    fn collect(mut self) -> Vec<u8> {
-        let _ = fcntl(&self.reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
-        let mut buffer = [0; 4096];
+    /// The answer, waited for if it is not there yet.
+    pub fn wait(mut self) -> Vec<u8> {
+        // Mostly it is there within a millisecond, and its end is all that is waited for: to be woken by each part
+        // takes a processor away from whoever writes the next. Only one who has a lot to say needs to be read meanwhile.
+        let mut awaited = PollFlags::empty();
         loop {
-            match self.reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    let left = self.deadline.saturating_duration_since(Instant::now());
-                    let milliseconds = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-                    let mut wanted = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
-                    if !left.is_zero() && !matches!(poll(&mut wanted, PollTimeout::from(milliseconds)), Ok(0)) {
-                        continue;
-                    }
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let nap = if awaited.is_empty() { left.min(QUICK) } else { left };
+            let milliseconds = u16::try_from(nap.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+            let mut wanted = [PollFd::new(self.reader.as_fd(), awaited)];
+            match poll(&mut wanted, PollTimeout::from(milliseconds)) {
+                Ok(0) if awaited.is_empty() => awaited = PollFlags::POLLIN,
+                Ok(0) => {
                     let now = Instant::now();
                     if now >= self.last || !is_runnable(self.child) {
                         let _ = kill(self.child, Signal::SIGKILL);
@@ -121,12 +135,26 @@ impl Answers {
                     }
                     self.deadline = now + Duration::from_millis(5);
                 }
-                Err(_) => break,
+                Ok(_) if self.read() => {}
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => break,
             }
         }
         // Only if it is over already: an unkillable one is left to PID 1.
         let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
         self.bytes
+    }
+
+    /// Takes what is there; says no at the end.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        match self.reader.read(&mut buffer) {
+            Ok(count) => {
+                self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                count > 0
+            }
+            Err(error) => error.kind() == io::ErrorKind::Interrupted,
+        }
     }
 }
 
@@ -145,7 +173,7 @@ mod tests {
     #[test]
     fn an_answer_comes_back_whole() {
         let long = vec![b'x'; 200_000];
-        let answer = ask(Duration::from_secs(60), |out| out.write_all(&long).unwrap()).unwrap();
+        let answer = ask(Duration::from_secs(60), &[], |out| out.write_all(&long).unwrap()).unwrap();
         assert_eq!(answer.len(), long.len());
     }
 
@@ -156,19 +184,18 @@ mod tests {
             while began.elapsed() < Duration::from_millis(200) * turns {}
             let _ = out.write_all(b"late");
         };
-        assert_eq!(ask(Duration::from_millis(150), |out| busy(out, 1)).unwrap(), b"late");
-        assert_eq!(ask(Duration::from_millis(20), |out| busy(out, 100)).unwrap(), b"");
+        assert_eq!(ask(Duration::from_millis(150), &[], |out| busy(out, 1)).unwrap(), b"late");
+        assert_eq!(ask(Duration::from_millis(20), &[], |out| busy(out, 100)).unwrap(), b"");
     }
 
     #[test]
     fn a_child_keeps_nobodys_pipe_open() {
-        use std::os::fd::AsRawFd;
         let (reader, writer) = pipe().unwrap();
         // SAFETY: a descriptor of our own; now as one that a caller left open.
         unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFD, 0) };
-        let (mut go, mut hold) = pipe().unwrap();
-        detach(move || {
-            let _ = go.read(&mut [0]);
+        let (go, mut hold) = pipe().unwrap();
+        detach(&[go.as_fd()], || {
+            let _ = (&go).read(&mut [0]);
         })
         .unwrap();
         drop(writer);
@@ -180,7 +207,7 @@ mod tests {
     #[test]
     fn what_came_before_the_deadline_is_kept() {
         let began = Instant::now();
-        let answer = ask(Duration::from_millis(50), |out| {
+        let answer = ask(Duration::from_millis(50), &[], |out| {
             out.write_all(b"first").unwrap();
             loop {
                 std::thread::park();

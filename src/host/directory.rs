@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -50,7 +50,11 @@ impl Host {
 
     fn directory_or_new(&self, path: &str, create: Option<Mode>) -> io::Result<Directory> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-        let Some(mode) = create else { return Ok(Directory(self.open_with(Path::new(path), flags)?.into())) };
+        // Mostly it is there.
+        let mode = match (self.open_with(Path::new(path), flags), create) {
+            (Err(error), Some(mode)) if error.kind() == io::ErrorKind::NotFound => mode,
+            (opened, _) => return Ok(Directory(opened?.into())),
+        };
         let (parent, name) = path.rsplit_once('/').ok_or(io::ErrorKind::InvalidInput)?;
         let parent = self.open_with(Path::new(parent), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
         match mkdirat(&parent, name, mode) {
@@ -64,6 +68,12 @@ impl Host {
 impl From<File> for Directory {
     fn from(directory: File) -> Directory {
         Directory(directory.into())
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -11,7 +11,7 @@ mod policy;
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -51,12 +51,14 @@ pub struct Host {
     root: Option<(PathBuf, std::sync::Arc<OwnedFd>)>,
     /// Whether `/sys/module` is there, once that was asked.
     has_sysfs: OnceLock<bool>,
+    /// The kernel's command line, once it was read: it never changes.
+    command_line: OnceLock<Vec<u8>>,
 }
 
 impl Host {
     /// This machine.
     pub fn this() -> Host {
-        Host { root: None, has_sysfs: OnceLock::new() }
+        Host { root: None, has_sysfs: OnceLock::new(), command_line: OnceLock::new() }
     }
 
     /// The host whose files lie below `root`. Absolute links inside lead to places inside.
@@ -72,7 +74,12 @@ impl Host {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
         }
         let root = (root.to_path_buf(), std::sync::Arc::new(directory.into()));
-        Ok(Host { root: Some(root), has_sysfs: OnceLock::new() })
+        Ok(Host { root: Some(root), ..Host::this() })
+    }
+
+    /// What has to stay open for this host to be read.
+    pub fn opened(&self) -> Vec<BorrowedFd<'_>> {
+        self.root.iter().map(|(_, root)| root.as_fd()).collect()
     }
 
     /// Whether this is the machine that we run on, not a directory that stands for one.
@@ -114,6 +121,17 @@ impl Host {
         self.open_with(path.as_ref(), OFlag::O_PATH).is_ok()
     }
 
+    /// Whether `path` is a link, wherever it leads.
+    pub fn is_link(&self, path: impl AsRef<Path>) -> bool {
+        self.link_target(path).is_some()
+    }
+
+    /// What the link `path` says; `None` if it is none.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Option<std::ffi::OsString> {
+        let link = self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
+        nix::fcntl::readlinkat(&link, "").ok().filter(|target| !target.is_empty())
+    }
+
     /// Whether `path` leads to a directory.
     pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
         self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
@@ -141,16 +159,20 @@ impl Host {
         read_file(&self.open(path)?, limit)
     }
 
+    /// What one read gives of a small file of the kernel's: all of it, as far as `buffer` has room.
+    pub fn read_once<'a>(&self, path: impl AsRef<Path>, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let length = self.open(path)?.read(buffer)?;
+        Ok(buffer.get(..length).unwrap_or_default())
+    }
+
     /// The first line of a small file of the kernel's, without its end; `None` if it can't be read.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<Vec<u8>> {
         let path = path.as_ref();
         let mut buffer = [0; 2048];
-        // The kernel gives such a file whole at the first read.
-        let length = self.open(path).ok()?.read(&mut buffer).ok()?;
-        let mut bytes = match buffer.get(..length) {
-            Some(all) if length < buffer.len() => all.to_vec(),
-            _ => self.read(path, 64 * 1024).ok()?,
-        };
+        let mut bytes = self.read_once(path, &mut buffer).ok()?.to_vec();
+        if bytes.len() == buffer.len() {
+            bytes = self.read(path, 64 * 1024).ok()?;
+        }
         if let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
             bytes.truncate(end);
         }
@@ -236,8 +258,8 @@ impl Host {
     }
 
     /// The kernel's command line, `/proc/cmdline`; empty if it can't be read.
-    pub fn kernel_command_line(&self) -> Vec<u8> {
-        self.line("/proc/cmdline").unwrap_or_default()
+    pub fn kernel_command_line(&self) -> &[u8] {
+        self.command_line.get_or_init(|| self.line("/proc/cmdline").unwrap_or_default())
     }
 }
 
@@ -251,11 +273,12 @@ fn read_of(file: &File, metadata: &Metadata, limit: usize) -> io::Result<Vec<u8>
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file"));
     }
-    // Files of /proc and /sys say 0, or a page, and mostly have less: one read takes it, one more finds the end. What
-    // is longer than it says is read as far as the limit goes.
+    // Files of /sys say a page and mostly have less. Those of /proc say 0: one read takes it, one more finds the end.
+    // Elsewhere one read does.
+    let says = Some(metadata.size()).filter(|&size| size > 0).unwrap_or(u64::MAX);
     let expected = usize::try_from(metadata.size()).unwrap_or(usize::MAX).clamp(2047, 1 << 20).min(limit);
     let mut bytes = Vec::with_capacity(expected + 1);
-    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(says.min(limit as u64 + 1)).read_to_end(&mut bytes)?;
     if bytes.len() > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("is longer than {limit} bytes")));
     }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::{Host, read_file};
+use super::{Host, read_of};
 use crate::modules::{Config, IndexFile, ReadAt, Source, Tree, module_of_path};
 
 /// Directories of configuration files; of files with one name the first counts (modprobe.d(5)).
@@ -18,6 +18,8 @@ const MODPROBE_D: [&str; 5] =
 const MODULES_SOFTDEP: &str = "modules.softdep";
 /// Directories below the modules' own that are looked into; real ones are some ten deep.
 const DEEPEST: usize = 32;
+/// A directory for each module that is there.
+const SYS_MODULE: &str = "/sys/module";
 /// The longest configuration file that is read, bytes; real ones have some thousands.
 const LONGEST_FILE: usize = 4 << 20;
 
@@ -61,6 +63,7 @@ impl Host {
                 let shown = self.shown(directory).join(&name);
                 let bytes = match self.open(&path).and_then(|file| read_config(&file)) {
                     Ok(bytes) => bytes,
+                    Err(_) if self.link_target(&path).is_some_and(|target| target == "/dev/null") => Vec::new(),
                     Err(error) => {
                         failures.push(failure(&shown, &error));
                         // A dead link or a directory hides nothing; a file that can't be read does.
@@ -96,16 +99,20 @@ impl Host {
         files
     }
 
+    /// Whether modules show in `/sys`.
+    pub fn has_sysfs(&self) -> bool {
+        *self.has_sysfs.get_or_init(|| self.is_directory(SYS_MODULE))
+    }
+
     /// Whether `module` is loaded and initialised: `/sys/module/MODULE/initstate`, or `/proc/modules` without `/sys`.
     pub fn is_live(&self, module: &[u8]) -> bool {
         // The kernel takes any name for a module, but no such one makes a directory in /sys.
         if module.is_empty() || module.contains(&b'/') || module.starts_with(b".") {
             return false;
         }
-        let path = Path::new("/sys/module");
-        match self.line(path.join(OsStr::from_bytes(module)).join("initstate")) {
+        match self.line(Path::new(SYS_MODULE).join(OsStr::from_bytes(module)).join("initstate")) {
             Some(state) => state == b"live",
-            None if *self.has_sysfs.get_or_init(|| self.is_directory(path)) => false,
+            None if self.has_sysfs() => false,
             None => {
                 let modules = self.read("/proc/modules", LONGEST_FILE).unwrap_or_default();
                 // NAME SIZE REFERENCES USERS STATE ADDRESS (proc_modules(5))
@@ -141,7 +148,7 @@ fn read_config(file: &File) -> io::Result<Vec<u8>> {
     if metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3) {
         return Ok(Vec::new());
     }
-    read_file(file, LONGEST_FILE)
+    read_of(file, &metadata, LONGEST_FILE)
 }
 
 fn failure(shown: &Path, error: &io::Error) -> String {

@@ -63,9 +63,9 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Bytes a block; a page.
-const BLOCK: usize = 4096;
-/// Blocks that are kept, by their number modulo this: 128 KiB.
+/// Bytes a block. A search reads a few hundred bytes here and there: a page for each is memory that is touched in vain.
+const BLOCK: usize = 1024;
+/// Blocks that are kept, by their number modulo this: 32 KiB.
 const KEPT: usize = 32;
 
 /// A file, of which the blocks read last are kept.
@@ -85,8 +85,8 @@ impl Blocks {
         Blocks { file, kept: RefCell::default() }
     }
 
-    /// The byte at `offset`.
-    fn byte(&self, offset: u64) -> Result<u8, Damage> {
+    /// What `take` makes of the bytes from `offset` to the end of its block; at least one.
+    fn at<T>(&self, offset: u64, take: impl FnOnce(&[u8]) -> T) -> Result<T, Damage> {
         let number = offset / BLOCK as u64;
         let within = (offset % BLOCK as u64) as usize;
         let mut kept = self.kept.borrow_mut();
@@ -98,7 +98,8 @@ impl Blocks {
             Some(block) if block.number == number => block,
             slot => slot.insert(self.read(number)?),
         };
-        block.bytes.get(within).copied().ok_or(Damage::Ends { at: offset })
+        let bytes = block.bytes.get(within..).filter(|bytes| !bytes.is_empty());
+        bytes.map(take).ok_or(Damage::Ends { at: offset })
     }
 
     fn read(&self, number: u64) -> Result<Block, Damage> {
@@ -134,14 +135,18 @@ impl<'a> Cursor<'a> {
 
     /// The next byte.
     pub fn byte(&mut self) -> Result<u8, Damage> {
-        self.left.set(self.left.get().checked_sub(1).ok_or(Damage::Endless)?);
-        let byte = self.blocks.byte(self.at)?;
-        self.at += 1;
-        Ok(byte)
+        let byte = self.blocks.at(self.at, |rest| rest.first().copied())?;
+        self.pass(1)?;
+        byte.ok_or(Damage::Ends { at: self.at })
     }
 
     /// The next four bytes as a number, most significant first.
     pub fn number(&mut self) -> Result<u32, Damage> {
+        // At once where no block ends in between, and so with a text: byte by byte took a tenth of a whole request.
+        if let Some(bytes) = self.blocks.at(self.at, |rest| rest.first_chunk().copied())? {
+            self.pass(4)?;
+            return Ok(u32::from_be_bytes(bytes));
+        }
         Ok(u32::from_be_bytes([self.byte()?, self.byte()?, self.byte()?, self.byte()?]))
     }
 
@@ -149,11 +154,24 @@ impl<'a> Cursor<'a> {
     pub fn text(&mut self) -> Result<Vec<u8>, Damage> {
         let mut text = Vec::new();
         loop {
-            match self.byte()? {
-                0 => return Ok(text),
-                byte => text.push(byte),
+            let (length, ends) = self.blocks.at(self.at, |rest| {
+                let part = rest.split(|&byte| byte == 0).next().unwrap_or(rest);
+                text.extend_from_slice(part);
+                (part.len(), part.len() < rest.len())
+            })?;
+            self.pass(length + usize::from(ends))?;
+            if ends {
+                return Ok(text);
             }
         }
+    }
+
+    /// Goes on by `count` bytes.
+    fn pass(&mut self, count: usize) -> Result<(), Damage> {
+        let left = u32::try_from(count).ok().and_then(|count| self.left.get().checked_sub(count));
+        self.left.set(left.ok_or(Damage::Endless)?);
+        self.at += count as u64;
+        Ok(())
     }
 }
 

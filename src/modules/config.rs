@@ -35,6 +35,8 @@ pub enum Says {
 pub struct LineOn {
     /// What it says.
     pub says: Says,
+    /// The name or pattern that it is about.
+    pub key: Vec<u8>,
     /// `FILE:LINE`, or `kernel command line`.
     pub source: String,
 }
@@ -94,6 +96,9 @@ impl Config {
     fn take_line(&mut self, line: &[u8], place: Place) -> Option<()> {
         let mut words = Words(line);
         let word = words.next()?;
+        if word.starts_with(b"#") {
+            return None;
+        }
         let key = normalise(words.next()?)?.into_owned();
         let entry = |value: Vec<u8>| Entry { key: key.clone(), value, place };
         match word {
@@ -116,7 +121,7 @@ impl Config {
                 let (pre, post) = softdep_names(words.rest()?);
                 self.softdeps.push(Softdep { key, pre, post });
             }
-            // A comment, whose word begins with #; a weakdep, which modprobe never loads; anything else.
+            // A weakdep, which modprobe never loads; anything else.
             _ => {}
         }
         Some(())
@@ -132,6 +137,14 @@ impl Config {
         } else if let Some(key) = normalise(&module) {
             self.options.push(Entry { key: key.into_owned(), value: setting, place });
         }
+    }
+
+    /// Whether any `alias`, `install` or `remove` line is about `name`; also if it is no name at all.
+    pub fn is_about(&self, name: &[u8]) -> bool {
+        normalise(name).is_none_or(|name| {
+            let is_aliased = self.aliases_of(&name).next().is_some();
+            is_aliased || self.install_of(&name).is_some() || self.remove_named(&name).is_some()
+        })
     }
 
     /// `alias` lines whose pattern matches `name`, in order.
@@ -178,7 +191,7 @@ impl Config {
 
     /// All lines that may keep `module` out, those of one kind in the order in which they count.
     pub fn lines_on(&self, module: &[u8]) -> Vec<LineOn> {
-        let line = |entry: &Entry, says| LineOn { says, source: self.source(entry) };
+        let line = |entry: &Entry, says| LineOn { says, key: entry.key.clone(), source: self.source(entry) };
         let installs = self.installs.iter().filter(|entry| glob_match(&entry.key, module));
         let installs = installs.map(|entry| line(entry, Says::Install(entry.value.clone())));
         let aliases = self.aliases_of(module).map(|entry| line(entry, Says::AliasTo(entry.value.clone())));

@@ -1,16 +1,21 @@
 //! The lines and words of a configuration file, as kmod cuts them.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
+
 /// The logical lines of a file, each with the number of the line where it begins, counted from 1.
 ///
 /// A backslash before a newline joins two lines; before anything else it is dropped and what follows kept. A line
 /// ends at a NUL byte, since kmod's are C strings (`freadline_wrapped`).
-pub fn logical_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
+pub fn logical_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Cow<'_, [u8]>)> {
     let mut rest = bytes;
     let mut newlines = 0_usize;
     std::iter::from_fn(move || {
         let begins = newlines + 1;
-        let mut line = Vec::new();
+        // Nearly all lines stand there as they are meant; to copy each byte by byte took an eighth of a whole request.
+        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\\')).unwrap_or(rest.len());
+        let (mut line, after) = rest.split_at_checked(end).map(|(line, after)| (Cow::Borrowed(line), after))?;
+        rest = after;
         loop {
             rest = match rest {
                 [] if line.is_empty() => return None,
@@ -21,7 +26,7 @@ pub fn logical_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
                     after
                 }
                 [b'\\', byte, after @ ..] | [byte, after @ ..] => {
-                    line.push(*byte);
+                    line.to_mut().push(*byte);
                     after
                 }
             };
@@ -31,7 +36,7 @@ pub fn logical_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
             rest = after;
         }
         if let Some(end) = line.iter().position(|&byte| byte == 0) {
-            line.truncate(end);
+            line.to_mut().truncate(end);
         }
         Some((begins, line))
     })
@@ -83,7 +88,7 @@ mod tests {
             ("a\0b\nc", &[(1, "a"), (2, "c")]),
         ] {
             let lines: Vec<_> = logical_lines(text.as_bytes())
-                .map(|(number, line)| (number, String::from_utf8(line).unwrap()))
+                .map(|(number, line)| (number, String::from_utf8(line.into_owned()).unwrap()))
                 .collect();
             assert!(
                 lines.iter().map(|(number, line)| (*number, line.as_str())).eq(expected.iter().copied()),

@@ -5,7 +5,7 @@
 //! | 8 | magic |
 //! | 4 | version of this form, little-endian |
 //! | 4 | length of the payload, little-endian |
-//! | 4 | CRC-32 of the twelve bytes that went before without the magic's, and of the payload |
+//! | 8 | checksum of version, length and payload, little-endian |
 //! | rest | payload, postcard |
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::{Policy, Source};
 
 const MAGIC: &[u8; 8] = b"mguardpl";
 /// Goes up with every change of [`Applied`] or of a type in it: postcard names no fields.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What `guard apply` puts in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +58,8 @@ pub fn encode(applied: &Applied) -> Result<Vec<u8>, String> {
     let payload = postcard::to_stdvec(applied).map_err(|error| format!("cannot encode the policy: {error}"))?;
     let length =
         u32::try_from(payload.len()).map_err(|_| format!("a policy of {} bytes is too long", payload.len()))?;
-    let crc32 = checksum(VERSION, length, &payload);
-    Ok([MAGIC, &VERSION.to_le_bytes()[..], &length.to_le_bytes(), &crc32.to_le_bytes(), &payload].concat())
+    let sum = checksum(VERSION, length, &payload);
+    Ok([MAGIC, &VERSION.to_le_bytes()[..], &length.to_le_bytes(), &sum.to_le_bytes(), &payload].concat())
 }
 
 /// The policy that `bytes` hold.
@@ -68,16 +68,16 @@ pub fn encode(applied: &Applied) -> Result<Vec<u8>, String> {
 /// What is wrong with them, to follow a path: `is damaged: ...` or `is of another version: ...`.
 pub fn decode(bytes: &[u8]) -> Result<Applied, String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("is damaged: it does not begin as a policy in force does")?;
-    let (version, rest) = number(rest)?;
+    let (version, rest) = number(rest).map(|(bytes, rest)| (u32::from_le_bytes(bytes), rest))?;
     if version != VERSION {
         return Err(format!("is of another version: {version} instead of {VERSION}"));
     }
-    let (length, rest) = number(rest)?;
-    let (crc32, payload) = number(rest)?;
+    let (length, rest) = number(rest).map(|(bytes, rest)| (u32::from_le_bytes(bytes), rest))?;
+    let (sum, payload) = number(rest).map(|(bytes, rest)| (u64::from_le_bytes(bytes), rest))?;
     if usize::try_from(length) != Ok(payload.len()) {
         return Err(format!("is damaged: it holds {} bytes instead of {length}", payload.len()));
     }
-    if checksum(version, length, payload) != crc32 {
+    if checksum(version, length, payload) != sum {
         return Err("is damaged: its checksum does not fit".into());
     }
     match postcard::take_from_bytes(payload) {
@@ -105,17 +105,28 @@ pub fn behind(applied: &[Digest], sources: &[Source]) -> Option<String> {
     (!words.is_empty()).then(|| words.join(", "))
 }
 
-fn number(bytes: &[u8]) -> Result<(u32, &[u8]), String> {
+/// The bytes of a number, and what follows them.
+fn number<const SIZE: usize>(bytes: &[u8]) -> Result<([u8; SIZE], &[u8]), String> {
     let (number, rest) = bytes.split_first_chunk().ok_or("is damaged: it is cut short")?;
-    Ok((u32::from_le_bytes(*number), rest))
+    Ok((*number, rest))
 }
 
-fn checksum(version: u32, length: u32, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&version.to_le_bytes());
-    hasher.update(&length.to_le_bytes());
-    hasher.update(payload);
-    hasher.finalize()
+/// Tells damage, not malice. Each step is one to one, so a single wrong word never goes unnoticed; other damage does
+/// once in 2^64 times. A CRC-32 of 6,500 names took an eighth of a request; with instructions of its own it would be
+/// as fast as this, but to ask the processor whether it has them costs more on a virtual machine.
+fn checksum(version: u32, length: u32, payload: &[u8]) -> u64 {
+    /// The prime of FNV-1a for 64 bits.
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(29);
+    // Four at a time: a processor does not wait for one to begin the next.
+    let (fours, rest) = payload.as_chunks::<32>();
+    let mut sums = [u64::from(version), u64::from(length), 0, 0];
+    for four in fours {
+        for (sum, word) in sums.iter_mut().zip(four.as_chunks().0) {
+            *sum = step(*sum, u64::from_le_bytes(*word));
+        }
+    }
+    sums.into_iter().chain(rest.iter().copied().map(u64::from)).fold(0, step)
 }
 
 #[cfg(test)]
@@ -140,7 +151,7 @@ mod tests {
         let bytes = encode(&sample()).unwrap();
         assert_eq!(decode(&bytes), Ok(sample()));
         // If this fails, a type has changed: raise VERSION, then put the new number here.
-        assert_eq!((VERSION, crc32fast::hash(&bytes)), (2, 2_094_237_870));
+        assert_eq!((VERSION, crc32fast::hash(&bytes)), (3, 1_259_105_015));
     }
 
     #[test]
@@ -150,9 +161,9 @@ mod tests {
         for (bytes, wrong) in [
             (Vec::new(), "is damaged: it does not begin as a policy in force does".to_owned()),
             (changed(0, b'x'), "is damaged: it does not begin as a policy in force does".into()),
-            (changed(8, 9), "is of another version: 9 instead of 2".into()),
+            (changed(8, 9), "is of another version: 9 instead of 3".into()),
             (bytes[..15].to_vec(), "is damaged: it is cut short".into()),
-            (bytes[..30].to_vec(), format!("is damaged: it holds 10 bytes instead of {}", bytes.len() - 20)),
+            (bytes[..30].to_vec(), format!("is damaged: it holds 6 bytes instead of {}", bytes.len() - 24)),
             (changed(16, bytes[16] ^ 1), "is damaged: its checksum does not fit".into()),
             (changed(40, bytes[40] ^ 1), "is damaged: its checksum does not fit".into()),
         ] {

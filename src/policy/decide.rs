@@ -112,17 +112,10 @@ fn strictest<'a>(policy: &'a Policy, asked: Asked<'a>, closure: &'a Closure, blo
 
 /// The modules and bare `install` lines that are judged, and whether the name asked for stands for each.
 fn judged(closure: &Closure) -> impl Iterator<Item = (&Text, bool)> {
-    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent && !is_served(closure));
+    let modules = closure.modules.iter().filter(|module| module.state == ModuleState::Absent && !closure.is_served());
     let modules = modules.map(|module| (&module.name, module.needed_as == NeededAs::Target));
     let commands = closure.commands.iter().filter(|command| is_bare(command, &closure.modules));
     modules.chain(commands.map(|command| (&command.module, true)))
-}
-
-/// Whether all that was asked for is there already: modprobe then looks no further, not even for soft dependencies
-/// (`kmod_module_probe_insert_module`).
-fn is_served(closure: &Closure) -> bool {
-    let mut targets = closure.modules.iter().filter(|module| module.needed_as == NeededAs::Target).peekable();
-    targets.peek().is_some() && closure.commands.is_empty() && targets.all(|module| module.state != ModuleState::Absent)
 }
 
 /// Why nothing can be said of what the name stands for, if that is so.

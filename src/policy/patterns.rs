@@ -10,27 +10,25 @@ use super::pattern::{self, fold};
 /// allow-list of every module of a kernel has some 6,500.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patterns {
-    /// The plain names with underscores, in the order of their bytes, one after the other: two allocations for all.
+    /// The plain names with underscores, in the order of their bytes, each with [`END`] behind it: one text, which is
+    /// searched as it lies in the applied policy. To decode where 6,500 names end took as long as half a request.
     names: String,
-    /// Where each of them ends.
-    ends: Vec<usize>,
     globs: Vec<String>,
 }
+
+/// Stands behind each of the plain names. What holds it itself is kept with the patterns.
+const END: u8 = b'\n';
 
 impl Patterns {
     /// Takes patterns that [`pattern::check`] found possible.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Patterns {
-        let (literals, globs): (Vec<&str>, Vec<&str>) =
-            patterns.into_iter().partition(|pattern| pattern::is_literal(pattern.as_bytes()));
+        let is_plain = |pattern: &&str| pattern::is_literal(pattern.as_bytes()) && !pattern.as_bytes().contains(&END);
+        let (literals, globs): (Vec<&str>, Vec<&str>) = patterns.into_iter().partition(is_plain);
         let mut literals: Vec<String> = literals.into_iter().map(|name| name.replace('-', "_")).collect();
         literals.sort_unstable();
         literals.dedup();
-        let mut patterns = Patterns { globs: globs.into_iter().map(str::to_owned).collect(), ..Patterns::default() };
-        for name in literals {
-            patterns.names.push_str(&name);
-            patterns.ends.push(patterns.names.len());
-        }
-        patterns
+        let names = literals.into_iter().flat_map(|name| [name, char::from(END).into()]).collect();
+        Patterns { names, globs: globs.into_iter().map(str::to_owned).collect() }
     }
 
     /// Whether any of them describes the whole of `name`.
@@ -40,26 +38,24 @@ impl Patterns {
 
     /// All of them: first the plain names (with underscores, sorted), then the others as they were written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.ends.len()).filter_map(|at| self.literal(at)).chain(self.globs.iter().map(String::as_str))
+        self.names.split_terminator(char::from(END)).chain(self.globs.iter().map(String::as_str))
     }
 
+    /// Halves the text at the name in its middle until that is the one, or nothing is left.
     fn is_listed(&self, name: &[u8]) -> bool {
-        let (mut low, mut high) = (0, self.ends.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            let Some(literal) = self.literal(middle) else { return false };
-            match literal.bytes().cmp(name.iter().map(|byte| fold(*byte))) {
-                Ordering::Less => low = middle.saturating_add(1),
-                Ordering::Greater => high = middle,
+        let mut rest = self.names.as_bytes();
+        while !rest.is_empty() {
+            let (before, after) = rest.split_at(rest.len() / 2);
+            let begin = before.iter().rposition(|&byte| byte == END).map_or(0, |end| end + 1);
+            let end = before.len() + after.iter().position(|&byte| byte == END).unwrap_or(after.len());
+            let middle = rest.get(begin..end).unwrap_or_default();
+            match middle.iter().copied().cmp(name.iter().map(|byte| fold(*byte))) {
+                Ordering::Less => rest = rest.get(end + 1..).unwrap_or_default(),
+                Ordering::Greater => rest = rest.get(..begin).unwrap_or_default(),
                 Ordering::Equal => return true,
             }
         }
         false
-    }
-
-    fn literal(&self, at: usize) -> Option<&str> {
-        let start = at.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        self.names.get(start..*self.ends.get(at)?)
     }
 }
 
@@ -69,12 +65,14 @@ mod tests {
 
     #[test]
     fn plain_names_and_patterns_match_alike() {
-        let patterns = Patterns::new(["zz-top", "nf_conntrack", "xt_*", "nf-conntrack", "a", "b]c"]);
-        assert_eq!(patterns.iter().collect::<Vec<_>>(), ["a", "b]c", "nf_conntrack", "zz_top", "xt_*"]);
-        for name in ["a", "nf-conntrack", "nf_conntrack", "zz_top", "xt_NAT", "xt-NAT", "b]c"] {
+        let patterns = Patterns::new(["zz-top", "nf_conntrack", "xt_*", "nf-conntrack", "a", "b]c", "x\ny-"]);
+        assert_eq!(patterns.iter().collect::<Vec<_>>(), ["a", "b]c", "nf_conntrack", "zz_top", "xt_*", "x\ny-"]);
+        for name in ["a", "x\ny_", "nf-conntrack", "nf_conntrack", "zz_top", "xt_NAT", "xt-NAT", "b]c"] {
             assert!(patterns.matches(name.as_bytes()), "{name}");
         }
-        for name in ["", "aa", "nf_conntrack_ftp", "nf", "zz", "bc", "nf_conntrackzz_top"] {
+        for name in
+            ["", "aa", "nf_conntrack_ftp", "nf", "zz", "bc", "nf_conntrackzz_top", "x", "y-", "a\nb]c", "\n", "a\n"]
+        {
             assert!(!patterns.matches(name.as_bytes()), "{name}");
         }
     }

@@ -1,7 +1,8 @@
 //! Who asked: the task that made the request, and what is known of it.
 //!
 //! Everything is read in a child process ([`crate::host::child`]), because a read of another process may never
-//! end; what came within the time is what is known.
+//! end; what came within the time is what is known. It is begun first and waited for last: what the request would load
+//! is found out meanwhile, by another processor if there is one.
 
 mod blocked;
 mod cgroup;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{Host, child};
+use crate::host::Host;
+use crate::host::child::{self, Answers};
 use crate::invocation::ParentKind;
 use crate::model::{self, Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
@@ -130,10 +132,18 @@ enum Finding {
     CallSite(Text),
 }
 
-/// Finds who made the request for `name` that `caller` and `parent` brought.
+/// A search that goes on while something else is done; see [`identify`].
+#[must_use]
+pub struct Search {
+    /// What was known before.
+    known: Vec<Finding>,
+    told: Option<Answers>,
+}
+
+/// Begins to look for who made the request for `name` that `caller` and `parent` brought.
 ///
-/// Never takes longer than about 50 ms. What could not be found out is absent.
-pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Requester {
+/// Never takes longer than about 50 ms, from here on. What could not be found out is absent.
+pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Search {
     // What the recorder tells is had at once and from nobody who could hold us up.
     let recorded = (caller == Caller::Kernel).then(|| recorded::search(host, name, parent));
     let mut known = Vec::new();
@@ -147,7 +157,7 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
         }
         None => {}
     }
-    let answer = child::ask(PATIENCE, |out| {
+    let told = child::start(PATIENCE, &host.opened(), |out| {
         // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
         // what may hang or takes long.
         let mut described = Vec::new();
@@ -179,7 +189,15 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
         };
         complete(host, wishes, &searched, &described, out);
     });
-    assemble(known, &answer.unwrap_or_default())
+    Search { known, told: told.ok() }
+}
+
+impl Search {
+    /// Who it is.
+    pub fn wait(self) -> Requester {
+        let told = self.told.map(Answers::wait).unwrap_or_default();
+        assemble(self.known, &told)
+    }
 }
 
 /// A candidate that was described.

@@ -4,7 +4,6 @@
 //! lock and may never come back) last and by itself.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -50,28 +49,27 @@ impl Stat {
         let open = text.iter().position(|&byte| byte == b'(')?;
         let close = text.iter().rposition(|&byte| byte == b')')?;
         let comm = Text::from(text.get(open + 1..close)?);
-        let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // The first of these is field 3 of the manual page.
-        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-        let (state, flags) = (*fields.first()?.as_bytes().first()?, number(9)?);
+        // What follows the blank behind the name is field 3 of the manual page. None is parsed in vain: a search reads
+        // thousands of these.
+        let mut fields = text.get(close + 2..)?.split(|byte| byte.is_ascii_whitespace());
+        let state = *fields.next()?.first()?;
+        let mut number = |skipped: usize| std::str::from_utf8(fields.nth(skipped)?).ok()?.parse::<u64>().ok();
+        let (parent, flags) = (number(0)?, number(9 - 5)?);
+        let (threads, started) = (number(20 - 10)?, number(22 - 21)?);
         Some(Stat {
             comm,
             state,
-            parent: fields.get(1)?.parse().ok()?,
+            parent: i32::try_from(parent).ok()?,
             is_kernel_thread: flags & KERNEL_THREAD != 0,
             is_ending: flags & ENDING != 0 || matches!(state, b'Z' | b'X'),
-            threads: number(20)?,
-            started: number(22)?,
+            threads,
+            started,
         })
     }
 
     /// Of a process or, as `PID/task/TID`, of a thread.
     pub fn read(host: &Host, task: &str) -> Option<Stat> {
-        // One read has the whole line; a search reads thousands of these.
-        let mut line = [0; 1024];
-        let length = host.open(format!("/proc/{task}/stat")).ok()?.read(&mut line).ok()?;
-        Stat::parse(line.get(..length)?)
+        Stat::parse(host.read_once(format!("/proc/{task}/stat"), &mut [0; 1024]).ok()?)
     }
 }
 
@@ -79,9 +77,9 @@ impl Stat {
 pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
     let directory = format!("{pid}/task/{tid}");
     let stat = Stat::read(host, &directory)?;
-    let status = host.read(format!("/proc/{directory}/status"), 65536).unwrap_or_default();
-    let (uid, euid) = user_ids(&status);
-    let cgroups = host.read(format!("/proc/{pid}/cgroup"), 65536);
+    // The ids stand in the first lines.
+    let (uid, euid) = user_ids(host.read_once(format!("/proc/{directory}/status"), &mut [0; 1024]).unwrap_or_default());
+    let cgroups = cgroups(host, pid);
     let login = |file: &str| login(host, pid, file);
     // As long as PID 1 is the host's, its namespaces are.
     let sees_the_host = sees_the_host(host);
@@ -116,14 +114,19 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
 
 /// The command line of a process, bounded. May hang for as long as the process's memory is locked.
 pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
-    let mut bytes = Vec::with_capacity(MAX_CMDLINE);
-    let file = host.open(format!("/proc/{pid}/cmdline")).ok()?;
-    file.take(MAX_CMDLINE as u64).read_to_end(&mut bytes).ok()?;
-    if bytes.last() == Some(&0) {
-        bytes.pop();
-    }
+    let mut buffer = [0; MAX_CMDLINE];
+    let bytes = host.read_once(format!("/proc/{pid}/cmdline"), &mut buffer).ok()?;
+    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
     // Kernel threads have none.
     (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(Text::from).collect())
+}
+
+/// The control groups of a process, a line a hierarchy.
+fn cgroups(host: &Host, pid: i32) -> std::io::Result<Vec<u8>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let mut buffer = [0; 2048];
+    let bytes = host.read_once(&path, &mut buffer)?;
+    if bytes.len() < 2048 { Ok(bytes.to_vec()) } else { host.read(&path, 65536) }
 }
 
 /// Path of a process's executable as the kernel knows it; kernel threads have none.

@@ -9,12 +9,12 @@ fn a_program_that_calls_us_is_known_exactly() {
     let host = Host::this();
     let parent = Parent::of_ours(&host);
     assert_eq!(parent.kind, ParentKind::Program);
-    let requester = identify(&host, b"x", Caller::Xtables, parent, &wishes(true));
+    let requester = identify(&host, b"x", Caller::Xtables, parent, &wishes(true)).wait();
     assert_eq!((requester.confidence, requester.found_by), (Confidence::Exact, Some(FoundBy::Parent)));
     assert_eq!(requester.task.pid, Some(parent.pid));
     assert!(requester.task.cmdline.is_some());
     assert!(requester.task.known.unit);
-    let requester = identify(&host, b"x", Caller::Xtables, parent, &wishes(false));
+    let requester = identify(&host, b"x", Caller::Xtables, parent, &wishes(false)).wait();
     assert_eq!(requester.task.cmdline, None);
 }
 

@@ -6,7 +6,7 @@ mod lifeboat;
 use std::ffi::{CStr, c_char, c_int};
 use std::time::Instant;
 
-use crate::audit;
+use crate::audit::{self, Sinks};
 use crate::conntrack::{self, Wanted};
 use crate::delegate::{self, Marker, Plan, Ran};
 use crate::host::Host;
@@ -50,12 +50,6 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     }
     let host = Host::this();
     let parent = Parent::of_ours(&host);
-    if parent.kind != ParentKind::KernelThread
-        && let Some(failure) = delegate::loops(&host, marker)
-    {
-        audit::complain(&failure);
-        return 1;
-    }
     let told = marker;
     let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
     let in_force = host.policy_in_force();
@@ -66,27 +60,40 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let load = match invocation::parse(argv, parent.kind) {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
-        _ => return pass_on(&host, policy, argv, marker),
+        _ => match endless(&host, parent, told) {
+            None => return pass_on(&host, policy, argv, marker),
+            Some(failure) => {
+                audit::complain(&failure);
+                return 1;
+            }
+        },
     };
 
     // From here on every step that takes time is taken in the knowledge of what the answer would be without it.
     let requests = Case::requests(argv, &load);
     foresee(requests.iter().map(|(_, request)| if is_off { Outlook::Permitted } else { outlook(policy, request) }));
     lifeboat::policy_is_known();
+    // The kernel asks for one name at a time; of several, who asked is the same for all.
+    let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
+    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
+    let search = identify(&host, first, load.caller, parent, &wishes);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
     let mut cases = Case::all(requests, &judge);
     foresee(cases.iter().map(|case| judge.outlook(&case.judgement)));
-
-    // The kernel asks for one name at a time; of several, who asked is the same for all.
-    let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
-    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
-    let requester = identify(&host, first, load.caller, parent, &wishes);
+    let requester = search.wait();
     cases.iter_mut().for_each(|case| judge.judge_again(&mut case.judgement, &requester));
 
     let done = if cases.iter().all(Case::is_blocked) {
         lifeboat::set_phase(Phase::Blocked);
         Ran { status: Some(1), failures: Vec::new() }
+    } else if let Some(status) = foregone(&host, &judge, argv, &cases) {
+        lifeboat::set_status(status);
+        join_loads(&host, &Wanted::new(policy, judge.config()), &mut cases);
+        Ran { status: Some(status), failures: Vec::new() }
+    } else if let Some(failure) = endless(&host, parent, told) {
+        lifeboat::set_phase(Phase::Blocked);
+        Ran { status: Some(1), failures: vec![failure] }
     } else {
         let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
         lifeboat::drop_arguments(&blocked);
@@ -95,14 +102,16 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     };
     let refused = cases.iter().filter(|case| case.is_blocked() && !load.quiet);
     let refusals: Vec<String> = refused.map(Case::refusal).collect();
+    let sinks = Sinks::open(&host);
     for case in cases {
         let failures = in_force.failures.iter().chain(&done.failures).cloned().collect();
-        audit::write(&host, &case.into_record(&host, &kernel, &requester, failures, done.status, started));
+        sinks.write(&case.into_record(&host, &kernel, &requester, failures, done.status, started));
     }
     // After the records: whoever reads our standard error may hold us up or end us.
     refusals.iter().for_each(|refusal| descriptors::say(refusal));
-    audit::flush_if_due(&host);
-    done.status.unwrap_or_else(|| lifeboat::leave())
+    sinks.flush_if_due();
+    // Nothing is cleared away: the kernel does that at once, for whoever waits for our end.
+    lifeboat::exit(done.status.unwrap_or_else(|| lifeboat::leave()))
 }
 
 /// Tells the lifeboat what is certain so far: it counts if nothing more comes.
@@ -113,6 +122,20 @@ fn foresee(outlooks: impl Iterator<Item = Outlook> + Clone) {
         lifeboat::set_time_allows(outlooks.clone().all(|outlook| outlook == Outlook::Permitted));
         lifeboat::set_phase(Phase::Undecided);
     }
+}
+
+/// What the delegate would answer, where that is certain and it would do nothing: to run it all the same takes twice as
+/// long as all the rest. Most names that the kernel asks for stand for nothing, or for what is there already.
+fn foregone(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &[Case]) -> Option<i32> {
+    let [case] = cases else { return None };
+    let status = judge.foregone(&case.judgement).filter(|_| invocation::is_bare(argv))?;
+    Plan::new(&judge.policy().defaults.delegate, argv, None).is_kmods(host).then_some(status)
+}
+
+/// Why no delegate may be run, if it would lead back to us without an end. Looked at only where one is to run: each
+/// parent costs four system calls.
+fn endless(host: &Host, parent: Parent, told: Option<&[u8]>) -> Option<String> {
+    (parent.kind != ParentKind::KernelThread).then(|| delegate::loops(host, told)).flatten()
 }
 
 /// Hands the arguments on as they came, without a verdict and without a record.
@@ -243,8 +266,13 @@ fn carry_out(
     for (case, before) in to_set {
         case.changes = conntrack::after(host, &wanted, before, requester.task.pid);
     }
-    for case in cases.iter_mut().filter(|case| !case.is_blocked() && case.changes.is_empty()) {
-        case.changes = conntrack::join(host, &wanted, &case.judgement.closure);
-    }
+    join_loads(host, &wanted, cases);
     ran
+}
+
+/// Sizes what another request is loading, if this one found it live.
+fn join_loads(host: &Host, wanted: &Wanted, cases: &mut [Case]) {
+    for case in cases.iter_mut().filter(|case| !case.is_blocked() && case.changes.is_empty()) {
+        case.changes = conntrack::join(host, wanted, &case.judgement.closure);
+    }
 }

@@ -26,10 +26,10 @@ fn spawn(command: &mut Command) -> Child {
 }
 
 /// A root directory with the helper, a shell, and a module `a` that needs `b`.
-struct Root(tempfile::TempDir);
+pub struct Root(tempfile::TempDir);
 
 impl Root {
-    fn new() -> Root {
+    pub fn new() -> Root {
         let root = Root(tempfile::tempdir().unwrap());
         root.program(HELPER, &fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap());
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
@@ -47,25 +47,25 @@ impl Root {
         root
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path.trim_start_matches('/'))
     }
 
-    fn file(&self, path: &str, bytes: &[u8]) {
+    pub fn file(&self, path: &str, bytes: &[u8]) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     }
 
-    fn program(&self, path: &str, bytes: &[u8]) {
+    pub fn program(&self, path: &str, bytes: &[u8]) {
         let _alone = SPAWNING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.file(path, bytes);
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Runs `program` below this root.
-    fn run(
+    pub fn run(
         &self,
         program: &str,
         arguments: &[&[u8]],
@@ -81,7 +81,7 @@ impl Root {
     }
 
     /// As the kernel calls it: `-q -- NAME`.
-    fn request(&self, name: &[u8]) -> i32 {
+    pub fn request(&self, name: &[u8]) -> i32 {
         let output = self.run(HELPER, &[b"-q", b"--", name], || Ok(()));
         assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
         output.status.code().unwrap_or(-1)
@@ -121,7 +121,7 @@ impl Root {
         fs::read_to_string(self.path("/delegated")).unwrap_or_default()
     }
 
-    fn records(&self) -> Vec<serde_json::Value> {
+    pub fn records(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(self.path("/run/modprobe-guard/audit.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -6,6 +6,7 @@
 mod arming;
 mod cases;
 mod doctor;
+mod foregone;
 mod glob;
 mod helper;
 mod hooks;

@@ -202,7 +202,7 @@ fn each_step_down_is_on_record() {
     root.write(BIN, &bytes[..bytes.len() - 1]);
     root.write("etc/modprobe-guard/policy.toml", rule("again").as_bytes());
     assert_eq!(ids(&root.host().policy_in_force().policy), ["again"]);
-    let damaged = format!("is damaged: it holds {} bytes instead of {}", bytes.len() - 21, bytes.len() - 20);
+    let damaged = format!("is damaged: it holds {} bytes instead of {}", bytes.len() - 25, bytes.len() - 24);
     assert_eq!(
         root.failures(),
         [format!("/etc/modprobe-guard/policy.bin: {damaged}; the files decide until `guard apply`")]

@@ -263,7 +263,8 @@ fn own_pid() -> i32 {
     unsafe { libc::getpid() }
 }
 
-fn exit(status: i32) -> ! {
+/// Ends this process at once.
+pub fn exit(status: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(status) }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -31,6 +32,17 @@ pub struct Broken {
 
 impl Broken {
     pub fn healthy(family: &str) -> Broken {
+        static FIRST: OnceLock<Broken> = OnceLock::new();
+        let first = FIRST.get_or_init(Broken::first);
+        let host = Broken { root: tempfile::tempdir().unwrap(), release: first.release.clone() };
+        let status = Command::new("cp").arg("-a").arg(first.path(".")).arg(host.root.path()).status().unwrap();
+        assert!(status.success());
+        host.write("etc/os-release", &format!("ID={family}\n"));
+        host
+    }
+
+    /// The one that all others are copies of.
+    fn first() -> Broken {
         let kernel = Kernel::unpacked();
         let host = Broken { root: tempfile::tempdir().unwrap(), release: kernel.release.clone() };
         let (from, to) = (kernel.directory(), host.directory());
@@ -60,7 +72,6 @@ impl Broken {
         host.write("proc/version", "Linux version\n");
         host.write("sys/devices/system/cpu/online", "0-1\n");
         host.write("sys/module/module/parameters/sig_enforce", "N\n");
-        host.write("etc/os-release", &format!("ID={family}\n"));
         for program in ["usr/sbin/modprobe-guard", "sbin/modprobe"] {
             host.write(program, "a program");
             host.chmod(program, 0o755);
@@ -80,6 +91,32 @@ impl Broken {
 
     pub fn write(&self, path: &str, text: &str) {
         write(&self.path(path), text.as_bytes());
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    pub fn link(&self, target: &str, path: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, path).unwrap();
+    }
+
+    /// Not a single module is left, of any kernel.
+    pub fn remove_modules(&self) {
+        fs::remove_dir_all(self.path("lib/modules")).unwrap();
+    }
+
+    /// No programs, and of the modules their lists.
+    pub fn keep_only_what_is_collected(&self) {
+        for path in ["usr/sbin", "sbin"] {
+            fs::remove_dir_all(self.path(path)).unwrap();
+        }
+        fs::remove_dir_all(self.directory().join("kernel")).unwrap();
+        for name in ["modules.dep.bin", "modules.alias.bin", "modules.symbols.bin", "modules.builtin.bin"] {
+            fs::remove_file(self.directory().join(name)).unwrap();
+        }
     }
 
     pub fn append(&self, path: &str, text: &str) {
@@ -115,6 +152,30 @@ impl Broken {
         for module in modules {
             fs::remove_dir_all(self.path(&format!("sys/module/{module}"))).unwrap();
         }
+    }
+
+    /// A record of a load, at that time.
+    pub fn record(&self, time: &str, module: &str) {
+        let request = format!(r#"{{"name":"{module}","caller":"kernel"}}"#);
+        let requester = r#"{"confidence":"exact","found_by":null,"call_site":null,"pid":1,"tid":1,"comm":"x","exe":"/bin/x","cmdline":null,"uid":0,"euid":0,"auid":null,"session":null,"unit":null,"container":null,"userns":"host","mntns":"host","netns":"host","parents":[]}"#;
+        let verdict =
+            r#"{"action":"allow","enforced":true,"rule":null,"source":"default","module":null,"reason":null}"#;
+        let outcome = format!(r#"{{"status":0,"duration_us":1,"loaded":["{module}"]}}"#);
+        self.write(
+            "var/log/modprobe-guard/audit.jsonl",
+            &format!(
+                r#"{{"v":1,"time":"{time}","host":"r","boot_id":"x","kernel":"{}","request":{request},"requester":{requester},"verdict":{verdict},"modules":[],"outcome":{outcome}}}"#,
+                self.release
+            ),
+        );
+    }
+
+    /// Every file.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let output = Command::new("find").arg(self.root.path()).args(["-type", "f"]).output().unwrap();
+        let mut files: Vec<_> = String::from_utf8(output.stdout).unwrap().lines().map(PathBuf::from).collect();
+        files.sort();
+        files
     }
 
     pub fn depmod(&self) {

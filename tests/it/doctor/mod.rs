@@ -2,6 +2,7 @@
 
 mod host;
 
+use crate::random::Random;
 use host::{Broken, MODULES};
 
 /// What is wrong with a host, and the causes that the doctor finds, in order.
@@ -306,6 +307,99 @@ const NOT_THERE: &[Case] = &[
         &["insertion-error", "not-loaded"],
     ),
     (
+        "refused, and loaded since",
+        |host| {
+            host.write("proc/stat", "btime 1795160000\n");
+            host.write("var/log/dmesg", "[  100.0] nf_conntrack: Unknown symbol frobnicate (err -2)\n");
+            host.record("2026-11-20T12:00:00.000000Z", "nf_conntrack");
+        },
+        &["not-loaded"],
+    ),
+    (
+        "loaded, and refused since",
+        |host| {
+            host.write("proc/stat", "btime 1795160000\n");
+            host.write("var/log/dmesg", "[ 20000.0] nf_conntrack: Unknown symbol frobnicate (err -2)\n");
+            host.record("2026-11-20T12:00:00.000000Z", "nf_conntrack");
+        },
+        &["insertion-error", "not-loaded"],
+    ),
+    (
+        "a command that only speaks of modprobe",
+        |host| {
+            host.write(
+                "etc/modprobe.d/x.conf",
+                "install nf_conntrack /bin/echo \"modprobe is off\"; /bin/false # modprobe\n",
+            )
+        },
+        &["blacklisted", "not-loaded"],
+    ),
+    (
+        "a command of somebody's own",
+        |host| host.write("etc/modprobe.d/x.conf", "install nf_conntrack /usr/local/sbin/ct\n"),
+        &["blacklisted", "not-loaded"],
+    ),
+    (
+        "an install line that soft dependencies make idle",
+        |host| host.write("etc/modprobe.d/x.conf", "install nf_conntrack /bin/false\nsoftdep nf_conntrack pre: ext4\n"),
+        &["not-loaded"],
+    ),
+    (
+        "an alias of it off",
+        |host| host.write("etc/modprobe.d/x.conf", "alias ip_conntrack off\n"),
+        &["blacklisted", "not-loaded"],
+    ),
+    (
+        "masked by a link to /dev/null",
+        |host| {
+            host.write("usr/lib/modprobe.d/x.conf", "install nf_conntrack /bin/false\n");
+            host.link("/dev/null", "etc/modprobe.d/x.conf");
+        },
+        &["not-loaded"],
+    ),
+    (
+        "container of a cluster",
+        |host| {
+            host.write("proc/1/environ", "PATH=/bin\0KUBERNETES_SERVICE_HOST=10.0.0.1\0");
+            host.write("proc/1/status", "CapBnd:\t00000000a80425fb\n");
+        },
+        &["container", "not-loaded"],
+    ),
+    ("no modules of any kernel", |host| host.remove_modules(), &["file-missing", "not-loaded"]),
+    (
+        "another module was refused",
+        |host| {
+            host.write("sys/module/module/parameters/sig_enforce", "Y\n");
+            host.write("var/log/dmesg", "[    9.1] Loading of unsigned module is rejected\n");
+        },
+        &["not-loaded"],
+    ),
+    (
+        "somebody was killed long ago",
+        |host| {
+            host.write("proc/uptime", "2592000.00 1.00\n");
+            host.write("var/log/dmesg", "[ 4000.0] Out of memory: Killed process 9 (java) total-vm:1kB\n");
+        },
+        &["not-loaded"],
+    ),
+    (
+        "a group above has no memory left",
+        |host| {
+            host.write("proc/self/cgroup", "0::/a.slice/b.service\n");
+            host.write("sys/fs/cgroup/a.slice/memory.max", "10000000\n");
+            host.write("sys/fs/cgroup/a.slice/memory.current", "9990000\n");
+        },
+        &["resources", "not-loaded"],
+    ),
+    (
+        "nothing is said of what is built in",
+        |host| {
+            host.write_index("modules.builtin.bin", b"");
+            host.write_index("modules.builtin.alias.bin", b"");
+        },
+        &["not-loaded"],
+    ),
+    (
         "two things at once",
         |host| {
             host.write("etc/modprobe.d/x.conf", "install nf_conntrack /bin/false\n");
@@ -413,6 +507,27 @@ const THERE: &[Case] = &[
         },
         &["dependent-missing"],
     ),
+    (
+        "the line that sets max comes too early, and a rule sets it again",
+        |host| {
+            host.table(100, 262_144, 65_536);
+            host.write("proc/sys/kernel/modprobe", "/sbin/modprobe\n");
+            host.write("etc/sysctl.d/x.conf", "net.netfilter.nf_conntrack_max = 262144\n");
+            host.write(
+                "etc/udev/rules.d/x.rules",
+                "ACTION==\"add\", SUBSYSTEM==\"module\", KERNEL==\"nf_conntrack\", RUN+=\"/usr/lib/systemd/systemd-sysctl --prefix=/net\"\n",
+            );
+        },
+        &[],
+    ),
+    (
+        "small, hardly used, and the guard was not to change that",
+        |host| {
+            host.table(35, 7_680, 7_680);
+            host.write("proc/sys/kernel/modprobe", "/sbin/modprobe\n");
+        },
+        &[],
+    ),
     ("nobody is asked for others", |host| host.write("proc/sys/kernel/modprobe", "\n"), &["helper"]),
     (
         "a blacklist after the fact",
@@ -472,11 +587,52 @@ fn evidence_names_the_line_and_the_fix_mends_it() {
 }
 
 #[test]
+fn what_was_not_collected_is_not_missed() {
+    let host = Broken::healthy("debian");
+    host.keep_only_what_is_collected();
+    assert_eq!(host::causes(&host.doctor("nf_conntrack").1), [""; 0]);
+    host.unload(&MODULES);
+    assert_eq!(host::causes(&host.doctor("nf_conntrack").1), ["not-loaded"]);
+    host.write("etc/modprobe.d/x.conf", "install nf_conntrack /bin/false\n");
+    assert_eq!(host::causes(&host.doctor("nf_conntrack").1), ["blacklisted", "not-loaded"]);
+}
+
+#[test]
+fn several_lines_are_all_taken_out() {
+    let host = Broken::healthy("debian");
+    host.unload(&MODULES);
+    host.write("etc/modprobe.d/a.conf", "install nf_conntrack /bin/false\n");
+    host.write("etc/modprobe.d/b.conf", "# x\ninstall nf_* /bin/true\nblacklist nf_conntrack\n");
+    let (_, report) = host.doctor("nf_conntrack");
+    for finding in report["findings"].as_array().unwrap().iter().filter(|finding| finding["cause"] == "blacklisted") {
+        for command in finding["fix"].as_array().unwrap().iter().filter_map(|command| command.as_str()) {
+            if command.starts_with("sed") {
+                host.run(command);
+            }
+        }
+    }
+    assert_eq!(host::causes(&host.doctor("nf_conntrack").1), ["not-loaded"]);
+
+    host.write("proc/cmdline", "modprobe.blacklist=nouveau modprobe.blacklist=x,nf_conntrack\n");
+    host.write(
+        "etc/default/grub",
+        "GRUB_CMDLINE_LINUX=\"modprobe.blacklist=nouveau modprobe.blacklist=x,nf_conntrack\"\n",
+    );
+    let (_, report) = host.doctor("nf_conntrack");
+    let command = report["findings"][0]["fix"][0].as_str().unwrap();
+    host.run(&command.replace(" /etc/default/grub.d/*.cfg; update-grub", ""));
+    assert_eq!(
+        host.read("etc/default/grub"),
+        "GRUB_CMDLINE_LINUX=\"modprobe.blacklist=nouveau modprobe.blacklist=x\"\n"
+    );
+}
+
+#[test]
 fn a_newer_kernel_is_booted_and_an_older_ones_modules_are_no_help() {
     for (family, release, expected) in [
         ("debian", "6.1.0-99-amd64", "reboot"),
         ("debian", "6.1.0-9-amd64", "apt-get install --reinstall -y linux-image-6.1.0-"),
-        ("fedora", "6.1.0-9-amd64", "dnf install -y kernel-core-6.1.0-"),
+        ("fedora", "6.1.0-9-amd64", "dnf reinstall -y kernel-core-6.1.0-"),
     ] {
         let host = Broken::healthy(family);
         host.unload(&MODULES);
@@ -500,6 +656,51 @@ fn aliases_and_unknown_names_are_answered() {
         let (status, _) = host.doctor(name);
         assert!(status == 1, "{name:?}: {status}");
     }
+}
+
+#[test]
+fn nothing_that_is_read_is_the_end_of_it() {
+    let mut random = Random::new(7);
+    let host = Broken::healthy("debian");
+    host.unload(&MODULES);
+    host.write(
+        "etc/modprobe.d/x.conf",
+        "install nf_conntrack /bin/false\nblacklist nf_conntrack\nalias x nf_conntrack\n",
+    );
+    host.write(
+        "var/log/kern.log",
+        "Nov 20 12:00:00 r kernel: [ 9.1] nf_conntrack: Unknown symbol frobnicate (err -2)\n",
+    );
+    host.write("proc/self/cgroup", "0::/x\n");
+    host.write("sys/fs/cgroup/x/memory.max", "1000\n");
+    host.write("sys/fs/cgroup/x/memory.current", "1000\n");
+    host.write("etc/sysctl.d/x.conf", "net.netfilter.nf_conntrack_max = 5\n");
+    host.write("proc/net/stat/nf_conntrack", "entries drop early_drop\n1 2 3\n");
+    let live = Broken::healthy("fedora");
+    live.write("proc/net/stat/nf_conntrack", "entries drop early_drop\n1 2 3\n");
+    let mut tried = 0;
+    for host in [host, live] {
+        let files: Vec<_> = host.files().into_iter().filter(|path| path.metadata().unwrap().len() > 0).collect();
+        for _ in 0..200 {
+            let path = random.pick(&files);
+            let whole = std::fs::read(path).unwrap();
+            let mut bytes = whole.clone();
+            match random.below(3) {
+                0 => bytes.truncate(random.below(bytes.len())),
+                1 => (0..=random.below(20)).for_each(|_| {
+                    let at = random.below(bytes.len());
+                    bytes[at] = random.byte();
+                }),
+                _ => bytes = (0..random.below(5000)).map(|_| random.byte()).collect(),
+            }
+            std::fs::write(path, &bytes).unwrap();
+            let (status, _) = host.doctor("nf_conntrack");
+            assert!((0..=2).contains(&status), "{}: {status}", path.display());
+            std::fs::write(path, &whole).unwrap();
+            tried += 1;
+        }
+    }
+    println!("{tried} cases of damage");
 }
 
 #[test]

@@ -15,12 +15,8 @@ for name in nf_conntrack nf_defrag_ipv4; do
 	eval "$name=$(file $name)"
 done
 # What a package manager would do, as far as these files go.
-cat >/usr/bin/apt-get <<'END'
-#!/bin/sh
-cp /run/saved/nf_conntrack.ko* NF_CONNTRACK && cp /run/saved/nf_defrag_ipv4.ko* NF_DEFRAG
-END
 # shellcheck disable=SC2154 # set by eval
-sed -i "s|NF_CONNTRACK|$nf_conntrack|; s|NF_DEFRAG|$nf_defrag_ipv4|" /usr/bin/apt-get
+printf '#!/bin/sh\ncp /run/saved/nf_conntrack.ko* %s && cp /run/saved/nf_defrag_ipv4.ko* %s\n' "$nf_conntrack" "$nf_defrag_ipv4" >/usr/bin/apt-get
 chmod 755 /usr/bin/apt-get
 
 doctor() {
@@ -158,7 +154,7 @@ gone
 agrees() {
 	for name in nf_conntrack xt_conntrack nft_ct iptable_nat tcp_bbr; do
 		doctor "$name"
-		path=$(modprobe -n -v "$name" | tail -n 1 | sed 's/^insmod //; s/ *$//')
+		path=$(modprobe -i -n -v "$name" | tail -n 1 | sed 's/^insmod //; s/ *$//')
 		modinfo=$(busybox modinfo -F vermagic "$name" 2>/dev/null || :)
 		[ -z "$path" ] || grep -qF "$path" /run/doctor || grep -qF "is part of" /run/doctor || {
 			echo "$name: modprobe: $path; $modinfo"
