@@ -20,6 +20,9 @@ kernel_modprobe=/proc/sys/kernel/modprobe
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
 units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
+papers='/usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
+    /usr/share/bash-completion/completions/guard /usr/share/zsh/vendor-completions/_guard
+    /usr/share/zsh/site-functions/_guard /usr/share/fish/vendor_completions.d/guard.fish'
 changed_units=
 
 die() {
@@ -94,6 +97,15 @@ unit_directory() {
         echo /usr/lib/systemd/system
     elif [ -d /lib/systemd/system ]; then
         echo /lib/systemd/system
+    fi
+}
+
+# Where zsh looks for functions of packages: Debian's, or else.
+zsh_directory() {
+    if [ -n "$staging" ] || [ -d /usr/share/zsh/vendor-completions ] || [ -e /etc/debian_version ]; then
+        echo /usr/share/zsh/vendor-completions
+    else
+        echo /usr/share/zsh/site-functions
     fi
 }
 
@@ -177,7 +189,25 @@ install_files() {
             fi
         done
     fi
+    install_papers
     [ -d "$root/var/log/modprobe-guard" ] || install -d -m 750 "$root/var/log/modprobe-guard"
+}
+
+# Manual pages and completions. A `guard` that does not run here (built for another machine) cannot write its own.
+install_papers() {
+    for page in "$here"/install/man/*.[58]; do
+        put "$page" "/usr/share/man/man${page##*.}/${page##*/}" 644 || :
+    done
+    generated=$(mktemp -d)
+    if "$built/guard" generate "$generated"; then
+        put "$generated/guard.8" /usr/share/man/man8/guard.8 644 || :
+        put "$generated/guard.bash" /usr/share/bash-completion/completions/guard 644 || :
+        put "$generated/_guard" "$(zsh_directory)/_guard" 644 || :
+        put "$generated/guard.fish" /usr/share/fish/vendor_completions.d/guard.fish 644 || :
+    else
+        echo "install.sh: guard(8) and completions: not installed, since $built/guard does not write them" >&2
+    fi
+    rm -rf -- "$generated"
 }
 
 # Why this machine cannot be armed; nothing if it can.
@@ -248,6 +278,9 @@ uninstall() {
     remove "$etc/policy.bin"
     remove "$helper"
     remove /usr/sbin/guard
+    for paper in $papers; do
+        remove "$paper"
+    done
     rm -rf -- "$root$lib"
     if [ -n "$purge" ]; then
         rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"

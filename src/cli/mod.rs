@@ -24,6 +24,7 @@ mod check;
 mod doctor;
 mod dry_run;
 mod enable;
+mod generate;
 mod hooks;
 mod log;
 mod status;
@@ -31,7 +32,7 @@ mod ways;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -141,6 +142,12 @@ struct DryRun {
 /// Runs `guard` with the process's arguments.
 pub fn run() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // For installers: no verb of the definitions, so that what is made of them does not show it.
+    if let [_, verb, directory] = arguments.as_slice()
+        && verb == "generate"
+    {
+        return code(generate::run(Path::new(directory)));
+    }
     // A name may be the same as a verb's: with --dry-run there are no verbs.
     let before_names = arguments.iter().take_while(|argument| *argument != "--");
     if before_names.into_iter().any(|argument| argument == "--dry-run") {
