@@ -19,7 +19,7 @@ helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
-units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
+units='modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
 papers='/usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     /usr/share/bash-completion/completions/guard /usr/share/zsh/vendor-completions/_guard
     /usr/share/zsh/site-functions/_guard /usr/share/fish/vendor_completions.d/guard.fish'

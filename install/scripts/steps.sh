@@ -63,4 +63,6 @@ disarm() {
         printf '%s\n' "$former" >"$kernel_modprobe"
         ! is_armed || { echo "modprobe-guard: $kernel_modprobe still names $helper, which therefore stays" >&2; return 1; }
     fi
+    # Unless there are records that no disk took.
+    [ -s /run/modprobe-guard/audit.jsonl ] || [ -e /run/modprobe-guard/audit.jsonl.flushing ] || rm -rf /run/modprobe-guard
 }
