@@ -39,25 +39,27 @@ enum Prospect {
     None,
     /// The policy permits it to whoever asks.
     Permitted,
-    /// The policy blocks it to whoever asks; why.
+    /// The policy blocks it to whoever asks; by what.
     Blocked(String),
-    /// Why somebody may not mean it for everybody.
-    Held(String),
+    /// The policy asks who; which rule.
+    AsksWho(String),
+    /// A line of modprobe.d speaks against it; which.
+    Configured(String),
 }
 
 /// Modules that are not loaded for one reason.
 struct Withheld<'a> {
+    prospect: &'a Prospect,
     reason: &'a str,
     names: Vec<&'static str>,
-    /// Whether the policy's author meant it for everybody.
-    is_blocked: bool,
 }
 
 impl Withheld<'_> {
     fn remedy(&self) -> String {
-        match self.is_blocked {
-            true => "permit it, then guard apply and guard enable".to_owned(),
-            false => format!("modprobe -a {}, at each boot by lines in /etc/modules-load.d", self.names.join(" ")),
+        match self.prospect {
+            Prospect::Blocked(_) => "permit it to all, then guard apply and guard enable".to_owned(),
+            Prospect::Configured(_) => "take that line away, then guard enable".to_owned(),
+            _ => format!("modprobe -a {}, at each boot by lines in /etc/modules-load.d", self.names.join(" ")),
         }
     }
 }
@@ -88,8 +90,11 @@ pub fn provide(host: &Host) -> Vec<String> {
     if !loaded.is_empty() {
         let loaded = loaded.join(", ");
         said.push(format!("loaded {loaded}: {WHO} would find no {HELPER} to run"));
-        said.push("  user namespaces can ask for tables now, as far as the policy permits".to_owned());
-        said.push(format!("  a rule that blocks {loaded} for them, or for all, leaves it out from the next boot on"));
+        said.push(
+            "  now user namespaces can ask for tables as well, as far as the policy permits; to have them loaded"
+                .into(),
+        );
+        said.push("  no more, block them in the policy, to all or with requester = { userns = \"other\" }".into());
     }
     for withheld in withheld(&candidates) {
         said.push(format!("not loaded: {}: {}", withheld.names.join(", "), withheld.reason));
@@ -107,21 +112,24 @@ pub fn way(host: &Host, armed: bool) -> Option<Way> {
     if !armed {
         return Some(Way::new(WHO, false, "nothing", Some("guard enable")));
     }
-    let open = names(&candidates, |prospect| matches!(prospect, Prospect::Permitted | Prospect::Held(_)));
+    let is_open =
+        |prospect: &Prospect| matches!(prospect, Prospect::Permitted | Prospect::AsksWho(_) | Prospect::Configured(_));
+    let open = names(&candidates, is_open);
     if open.is_empty() {
         let there = names(&candidates, |prospect| *prospect == Prospect::There);
         let by = match there.is_empty() {
             true => "the policy, which blocks what it needs".to_owned(),
-            false => format!("kernel.modprobe, since {} is there", there.join(", ")),
+            false => format!("kernel.modprobe, by {} being there", there.join(", ")),
         };
         return Some(Way::new(WHO, true, by, None));
     }
     let withheld = withheld(&candidates);
-    let held = withheld.iter().find(|held| held.names.iter().any(|name| open.contains(name)));
-    let closed_by =
-        held.map_or_else(|| "guard enable".to_owned(), |held| format!("{} ({})", held.remedy(), held.reason));
+    let (by, closed_by) = match withheld.iter().find(|withheld| is_open(withheld.prospect)) {
+        Some(withheld) => (format!("nothing: {}", withheld.reason), withheld.remedy()),
+        None => ("nothing: it fails before it asks".to_owned(), "guard enable".to_owned()),
+    };
     let modules = open.into_iter().map(Text::from).collect();
-    Some(Way { modules, ..Way::new(WHO, false, "nothing: it fails before it asks", Some(&closed_by)) })
+    Some(Way { modules, ..Way::new(WHO, false, by, Some(&closed_by)) })
 }
 
 fn names(candidates: &[Candidate], are: impl Fn(&Prospect) -> bool) -> Vec<&'static str> {
@@ -131,14 +139,12 @@ fn names(candidates: &[Candidate], are: impl Fn(&Prospect) -> bool) -> Vec<&'sta
 fn withheld(candidates: &[Candidate]) -> Vec<Withheld<'_>> {
     let mut all: Vec<Withheld> = Vec::new();
     for Candidate { name, prospect } in candidates {
-        let (reason, is_blocked) = match prospect {
-            Prospect::Blocked(reason) => (reason, true),
-            Prospect::Held(reason) => (reason, false),
-            Prospect::There | Prospect::None | Prospect::Permitted => continue,
+        let (Prospect::Blocked(reason) | Prospect::AsksWho(reason) | Prospect::Configured(reason)) = prospect else {
+            continue;
         };
         match all.iter_mut().find(|other| other.reason == reason) {
             Some(other) => other.names.push(name),
-            None => all.push(Withheld { reason, names: vec![name], is_blocked }),
+            None => all.push(Withheld { prospect, reason, names: vec![name] }),
         }
     }
     all
@@ -171,7 +177,7 @@ fn prospect(judge: &Judge, name: &str) -> Prospect {
         (is_known_blocked, _) => {
             let asks = open.iter().find(may_block).or(open.first());
             let decided = if is_known_blocked { &known } else { &unknown };
-            return Prospect::Held(asks.map_or_else(
+            return Prospect::AsksWho(asks.map_or_else(
                 || blocked_by(decided),
                 |Open { rule, .. }| format!("rule \"{}\" ({}) asks who, and a load is for all", rule.id, rule.source),
             ));
@@ -181,9 +187,9 @@ fn prospect(judge: &Judge, name: &str) -> Prospect {
     // own modprobe.d says nothing of it. To do the same unasked would be too clever.
     match (known.closure.commands.first(), judge.config().blacklisted(name.as_bytes())) {
         (Some(line), _) => {
-            Prospect::Held(format!("modprobe.d runs a command in place of {} ({})", line.module, line.source))
+            Prospect::Configured(format!("modprobe.d runs a command in place of {} ({})", line.module, line.source))
         }
-        (None, Some(source)) => Prospect::Held(format!("modprobe.d blacklists it ({source})")),
+        (None, Some(source)) => Prospect::Configured(format!("modprobe.d blacklists it ({source})")),
         (None, None) => Prospect::Permitted,
     }
 }

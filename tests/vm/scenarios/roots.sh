@@ -1,5 +1,5 @@
 # iptables-legacy in roots of its own, where our helper is not: a chroot, another mount namespace, a user namespace.
-# checks: stock_works stock_user_refused loaded recorded chroot_works chroot_works_ipv6 namespace_works covered quiet_again user_asks user_known tables_of_users tables_of_users_root held held_fails held_open held_host_works held_mounted user_refused blocked blocked_fails blocked_covered default_blocked blacklisted commanded partly unloadable disabled_works
+# checks: stock_works stock_user_refused loaded recorded chroot_works chroot_works_ipv6 namespace_works covered quiet_again user_asks user_known tables_of_users tables_of_users_root held held_fails held_open held_host_works held_mounted user_refused blocked blocked_fails blocked_covered default_blocked blacklisted commanded partly unloadable disabled_works stock_user_nft
 # kernels: 6.1 5.10
 . /lib.sh
 
@@ -11,14 +11,14 @@ gone() {
 # A person who is root in a user namespace of his own, and nowhere else.
 user() { setpriv --reuid 1000 --regid 1000 --clear-groups unshare -Urn "$@"; }
 rule() { printf 'version = 1\n[[rule]]\nid = "r"\nmodules = [%s]\naction = "block"\n%s\n' "$1" "${2:-}" | policy; }
-enable() { guard enable >/run/said 2>&1; }
+arm() { guard enable >/run/said 2>&1; }
 said() { contains "$(cat /run/said)" "$1"; }
 way() { contains "$(guard status)" "$1 iptables-legacy in containers and chroots"; }
 
 # All that the host has, but for us.
 mkdir -p $root/lib/modules $root/proc $root/dev $root/run $root/tmp
 cp -a /bin /sbin /usr /lib64 $root
-for part in /lib/*; do [ $part = /lib/modules ] || cp -a $part $root/lib; done
+for part in /lib/*; do [ "$part" = /lib/modules ] || cp -a "$part" $root/lib; done
 rm $root/usr/sbin/modprobe-guard $root/usr/sbin/guard
 mount --bind /lib/modules $root/lib/modules
 mount -t proc proc $root/proc
@@ -28,33 +28,33 @@ check stock_works own iptables-legacy -t nat -L
 gone
 check stock_user_refused sh -c '. /lib.sh; ! setpriv --reuid 1000 --regid 1000 --clear-groups unshare -Urn iptables-legacy -t nat -L && not is_loaded ip_tables'
 
-enable
+arm
 check loaded said 'loaded ip_tables, ip6_tables:'
 check recorded contains "$(last_record '"name":"ip_tables","caller":"xtables"')" '"exe":"/usr/sbin/guard"'
 check chroot_works own iptables-legacy -t nat -L
 check chroot_works_ipv6 own ip6tables-legacy -t filter -L
 gone
-enable
+arm
 check namespace_works unshare -m sh -c "mount --bind $root/usr /usr && ! [ -e /usr/sbin/modprobe-guard ] && iptables-legacy -t nat -L"
 check covered way 'covered '
-enable
+arm
 check quiet_again not said ip_tables
 
 # What that opens: a user namespace may ask for tables now, and each is asked of us.
 gone
-enable
+arm
 check user_asks user iptables-legacy -t nat -L
 check user_known contains "$(last_record '"name":"iptable_nat"')" '"userns":"other"'
 rule '"iptable_*", "ip6table_*"' 'requester = { userns = "other" }'
 gone
-enable
+arm
 check tables_of_users sh -c '. /lib.sh; is_loaded ip_tables && ! setpriv --reuid 1000 --regid 1000 --clear-groups unshare -Urn iptables-legacy -t nat -L && not is_loaded iptable_nat'
 check tables_of_users_root own iptables-legacy -t nat -L
 
 # A rule that asks who: a load would be for those too whom it means.
 rule '"ip_tables", "ip6_tables"' 'requester = { userns = "other" }'
 gone
-enable
+arm
 check held said 'not loaded: ip_tables, ip6_tables: rule "r" (/etc/modprobe-guard/policy.toml:2) asks who'
 check held_fails sh -c ". /lib.sh; ! chroot $root iptables-legacy -t nat -L && not is_loaded ip_tables"
 check held_open way 'open    '
@@ -69,15 +69,15 @@ rm $root/usr/sbin/modprobe-guard
 
 rule '"ip_tables", "ip6_tables"'
 gone
-enable
+arm
 check blocked said 'not loaded: ip_tables, ip6_tables: rule "r" (/etc/modprobe-guard/policy.toml:2) blocks it'
 check blocked_fails sh -c ". /lib.sh; ! chroot $root iptables-legacy -t nat -L && not is_loaded ip_tables"
 check blocked_covered way 'covered '
 printf 'version = 1\n[defaults]\naction = "block"\n' | policy
-enable
+arm
 check default_blocked sh -c '. /lib.sh; grep -q "not loaded: ip_tables, ip6_tables: defaults.action" /run/said && not is_loaded ip_tables'
 rule '"ip6_tables"'
-enable
+arm
 check partly sh -c '. /lib.sh; grep -q "^loaded ip_tables:" /run/said && grep -q "not loaded: ip6_tables: rule" /run/said && is_loaded ip_tables && not is_loaded ip6_tables'
 gone
 
@@ -85,10 +85,10 @@ gone
 rule '"x"'
 mkdir -p /etc/modprobe.d
 printf 'blacklist ip_tables\nblacklist ip6_tables\n' >/etc/modprobe.d/own.conf
-enable
+arm
 check blacklisted sh -c '. /lib.sh; grep -q "not loaded: ip_tables: modprobe.d blacklists it (/etc/modprobe.d/own.conf:1)" /run/said && not is_loaded ip_tables'
 echo 'install x_tables /bin/false' >/etc/modprobe.d/own.conf
-enable
+arm
 check commanded sh -c '. /lib.sh; grep -q "not loaded: ip_tables, ip6_tables: modprobe.d runs a command in place of x_tables (/etc/modprobe.d/own.conf:1)" /run/said && not is_loaded x_tables'
 # What modprobe can't load is said as well, and arming is done all the same.
 echo 'options ip_tables' >/etc/modprobe.d/own.conf
@@ -100,4 +100,8 @@ umount "$file"
 gone
 guard disable >/dev/null
 check disabled_works own iptables-legacy -t nat -L
+gone
+# To connection tracking users came before, by another way.
+user sh -c 'nft add table t && nft add chain t c "{ type nat hook output priority 0; }"'
+check stock_user_nft sh -c '. /lib.sh; is_loaded nft_chain_nat && is_loaded nf_conntrack && not is_loaded ip_tables'
 finish
