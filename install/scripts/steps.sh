@@ -43,7 +43,7 @@ settle() {
     fi
     # What the former version put in force this one may not read, and then the files would decide.
     [ -z "$was_armed" ] || guard apply ||
-        echo "modprobe-guard: the policy in force stays as it was; mend the files, then: guard apply" >&2
+        echo "modprobe-guard: nothing was applied, see above; mend the files, then: guard apply" >&2
 }
 
 # Never take away a program that the kernel or modprobe is going to run, even if `guard` itself is broken.
