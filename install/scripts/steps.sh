@@ -29,6 +29,8 @@ is_armed() {
 # that goes wrong here leaves a package half installed.
 settle() {
     mkdir -p "$etc/policy.d"
+    # install.sh's are not compressed, and would be found before ours, and outlive us.
+    rm -f /usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     [ -d /var/log/modprobe-guard ] || mkdir -m 750 /var/log/modprobe-guard
     was_armed=
     ! is_armed || was_armed=yes
