@@ -1,8 +1,8 @@
 //! iptables-legacy in a root of its own, a container's or a chroot's: what it needs to be there, and putting it there.
 //!
 //! Until the kernel has `ip_tables`, libxtables runs the program named in `/proc/sys/kernel/modprobe` itself, and looks
-//! for it in *its* root. There a `/sbin/modprobe` may well be, and our helper is not: arming would end what worked. Once
-//! the module is live libxtables runs nobody. The kernel asks for each table and match, and so asks us.
+//! for it in *its* root. There a `/sbin/modprobe` may well be, and our helper is not: arming would end what worked.
+//! Once the module is live libxtables runs nobody. The kernel asks for each table and match, and so asks us.
 //!
 //! So `guard enable` has the modules loaded, by the helper as libxtables on the host would run it: one verdict, one
 //! record. That is not for nothing. A live `ip_tables` is there for everybody: users who are root only in a user
@@ -66,8 +66,7 @@ impl Withheld<'_> {
 
 /// Loads what is missing and permitted; says what was done, and what is to do.
 pub fn provide(host: &Host) -> Vec<String> {
-    // Where the kernel has another path, a container's libxtables looks for that, as it always did.
-    if !host.is_this() || enable::current(host).is_ok_and(|helper| helper != HELPER) {
+    if !host.is_this() || !is_looked_for(host) {
         return Vec::new();
     }
     let candidates = candidates(host);
@@ -90,11 +89,8 @@ pub fn provide(host: &Host) -> Vec<String> {
     if !loaded.is_empty() {
         let loaded = loaded.join(", ");
         said.push(format!("loaded {loaded}: {WHO} would find no {HELPER} to run"));
-        said.push(
-            "  now user namespaces can ask for tables as well, as far as the policy permits; to have them loaded"
-                .into(),
-        );
-        said.push("  no more, block them in the policy, to all or with requester = { userns = \"other\" }".into());
+        let rule = format!("a rule that blocks {loaded} to them (userns = \"other\") or to all prevents both");
+        said.push(format!("  user namespaces can ask for tables now, as far as the policy permits; {rule}"));
     }
     for withheld in withheld(&candidates) {
         said.push(format!("not loaded: {}: {}", withheld.names.join(", "), withheld.reason));
@@ -103,10 +99,11 @@ pub fn provide(host: &Host) -> Vec<String> {
     said
 }
 
-/// How the way is covered; `None` where the kernel has no such modules.
+/// How the way is covered; `None` where the kernel has no such modules, or libxtables does not look for us.
 pub fn way(host: &Host, armed: bool) -> Option<Way> {
     let candidates = candidates(host);
-    if candidates.iter().all(|candidate| candidate.prospect == Prospect::None) {
+    let is_about_none = candidates.iter().all(|candidate| candidate.prospect == Prospect::None);
+    if is_about_none || (armed && !is_looked_for(host)) {
         return None;
     }
     if !armed {
@@ -130,6 +127,12 @@ pub fn way(host: &Host, armed: bool) -> Option<Way> {
     };
     let modules = open.into_iter().map(Text::from).collect();
     Some(Way { modules, ..Way::new(WHO, false, by, Some(&closed_by)) })
+}
+
+/// Whether it is our helper that libxtables looks for. Where the kernel has another path, a root has that or not, as
+/// ever.
+fn is_looked_for(host: &Host) -> bool {
+    enable::current(host).is_ok_and(|helper| helper == HELPER)
 }
 
 fn names(candidates: &[Candidate], are: impl Fn(&Prospect) -> bool) -> Vec<&'static str> {
@@ -183,8 +186,8 @@ fn prospect(judge: &Judge, name: &str) -> Prospect {
             ));
         }
     }
-    // modprobe loads by its own name even what is blacklisted, and what is held back here was loaded by a container whose
-    // own modprobe.d says nothing of it. To do the same unasked would be too clever.
+    // modprobe loads by its own name even what is blacklisted, and a container's modprobe reads another modprobe.d. But
+    // they were asked to, and nobody asks us.
     match (known.closure.commands.first(), judge.config().blacklisted(name.as_bytes())) {
         (Some(line), _) => {
             Prospect::Configured(format!("modprobe.d runs a command in place of {} ({})", line.module, line.source))

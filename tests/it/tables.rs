@@ -1,5 +1,5 @@
-//! What `guard status` says of iptables-legacy in roots of its own, and that another root's `guard enable` loads nothing
-//! into this machine's kernel.
+//! What `guard status` says of iptables-legacy in roots of its own, and that `guard enable` for another root loads
+//! nothing into this machine's kernel.
 
 use crate::hooks::Armable;
 use crate::index::write_indexes;
