@@ -200,7 +200,8 @@ install_files() {
         done
     fi
     install_papers
-    [ -d "$root/var/log/modprobe-guard" ] || mkdir -p -m 750 -- "$root/var/log/modprobe-guard"
+    mkdir -p -- "$root/var/log"
+    [ -d "$root/var/log/modprobe-guard" ] || mkdir -m 750 -- "$root/var/log/modprobe-guard"
 }
 
 # Manual pages and completions. A `guard` that does not run here (built for another machine) cannot write its own.
