@@ -113,6 +113,16 @@ has_systemd() {
     [ -z "$staging" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null
 }
 
+# What a package has put there is the package manager's to replace and to take away: it would not know of either.
+check_packages() {
+    [ -z "$staging" ] && [ -e "$helper" ] || return 0
+    for manager in 'dpkg-query -S' 'rpm -qf'; do
+        if command -v "${manager%% *}" >/dev/null && $manager "$helper" >/dev/null 2>&1; then
+            die "$helper: is a package's; upgrade or remove that (${manager%%-*}), or remove it and run this again; nothing was changed"
+        fi
+    done
+}
+
 # --- build -----------------------------------------------------------------------------------------------------------
 
 # Cargo belongs to a person more often than to root, and so does target/: build as the one who ran sudo.
@@ -190,7 +200,8 @@ install_files() {
         done
     fi
     install_papers
-    [ -d "$root/var/log/modprobe-guard" ] || install -d -m 750 "$root/var/log/modprobe-guard"
+    mkdir -p -- "$root/var/log"
+    [ -d "$root/var/log/modprobe-guard" ] || mkdir -m 750 -- "$root/var/log/modprobe-guard"
 }
 
 # Manual pages and completions. A `guard` that does not run here (built for another machine) cannot write its own.
@@ -290,6 +301,7 @@ uninstall() {
     done
 }
 
+check_packages
 if [ -n "$uninstall" ]; then
     uninstall
     exit 0

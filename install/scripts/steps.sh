@@ -29,6 +29,8 @@ is_armed() {
 # that goes wrong here leaves a package half installed.
 settle() {
     mkdir -p "$etc/policy.d"
+    # install.sh's are not compressed, and would be found before ours, and outlive us.
+    rm -f /usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     [ -d /var/log/modprobe-guard ] || mkdir -m 750 /var/log/modprobe-guard
     was_armed=
     ! is_armed || was_armed=yes
@@ -43,7 +45,7 @@ settle() {
     fi
     # What the former version put in force this one may not read, and then the files would decide.
     [ -z "$was_armed" ] || guard apply ||
-        echo "modprobe-guard: the policy in force stays as it was; mend the files, then: guard apply" >&2
+        echo "modprobe-guard: nothing was applied, see above; mend the files, then: guard apply" >&2
 }
 
 # Never take away a program that the kernel or modprobe is going to run, even if `guard` itself is broken.
