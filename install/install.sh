@@ -123,6 +123,23 @@ check_packages() {
     done
 }
 
+has_selinux() {
+    [ -z "$staging" ] && [ -e /sys/fs/selinux/enforce ] && command -v semodule >/dev/null
+}
+
+has_selinux_module() {
+    ! has_selinux || semodule -l | grep -q '^modprobe-guard'
+}
+
+# Before anything is armed: what is made from then on gets its label by the module.
+load_selinux_module() {
+    has_selinux || return 0
+    echo 'loading    the module for SELinux, which takes its time'
+    semodule -X 200 -i "$lib/selinux/modprobe-guard.cil" ||
+        echo 'install.sh: semodule: failed; what the guard records may be lost' >&2
+    restorecon -RF /run/modprobe-guard /run/modprobe.d /var/log/modprobe-guard 2>/dev/null || :
+}
+
 # --- build -----------------------------------------------------------------------------------------------------------
 
 # Cargo belongs to a person more often than to root, and so does target/: build as the one who ran sudo.
@@ -198,6 +215,9 @@ install_files() {
                 changed_units=yes
             fi
         done
+    fi
+    if put "$here/install/selinux/modprobe-guard.cil" "$lib/selinux/modprobe-guard.cil" 644 || ! has_selinux_module; then
+        load_selinux_module
     fi
     install_papers
     mkdir -p -- "$root/var/log"
@@ -293,6 +313,9 @@ uninstall() {
         remove "$paper"
     done
     rm -rf -- "$root$lib"
+    if has_selinux && has_selinux_module; then
+        semodule -X 200 -r modprobe-guard || echo 'install.sh: semodule -X 200 -r modprobe-guard: failed' >&2
+    fi
     if [ -n "$purge" ]; then
         rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"
     fi

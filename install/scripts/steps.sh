@@ -25,6 +25,10 @@ is_armed() {
     is_this_machine && [ "$(cat "$kernel_modprobe")" = "$helper" ]
 }
 
+has_selinux() {
+    [ -e /sys/fs/selinux/enforce ] && is_this_machine && command -v semodule >/dev/null
+}
+
 # Directories, units, and the policy in force. A host that is armed stays so, one that was disarmed as well; nothing
 # that goes wrong here leaves a package half installed.
 settle() {
@@ -32,6 +36,12 @@ settle() {
     # install.sh's are not compressed, and would be found before ours, and outlive us.
     rm -f /usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     [ -d /var/log/modprobe-guard ] || mkdir -m 750 /var/log/modprobe-guard
+    # Before anything is armed: what is made from then on gets its label by the module.
+    if has_selinux; then
+        semodule -X 200 -i /usr/lib/modprobe-guard/selinux/modprobe-guard.cil ||
+            echo "modprobe-guard: semodule: failed; what the guard records may be lost" >&2
+        restorecon -RF /run/modprobe-guard /run/modprobe.d /var/log/modprobe-guard 2>/dev/null || :
+    fi
     was_armed=
     ! is_armed || was_armed=yes
     if has_systemd; then
@@ -65,6 +75,7 @@ disarm() {
         printf '%s\n' "$former" >"$kernel_modprobe"
         ! is_armed || { echo "modprobe-guard: $kernel_modprobe still names $helper, which therefore stays" >&2; return 1; }
     fi
+    ! has_selinux || semodule -X 200 -r modprobe-guard || echo "modprobe-guard: semodule -X 200 -r modprobe-guard: failed" >&2
     # Unless there are records that no disk took.
     [ -s /run/modprobe-guard/audit.jsonl ] || [ -e /run/modprobe-guard/audit.jsonl.flushing ] || rm -rf /run/modprobe-guard
 }
