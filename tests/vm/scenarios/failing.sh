@@ -1,5 +1,6 @@
 # Sizing where something goes wrong on the way: the load's result is the delegate's, the record tells, nothing hangs.
 # memory: 768
+# kernels: 6.1 newest
 # checks: killed_status killed_sized read_only_loads read_only_told no_memory_loads no_memory_told no_memory_less left_alone
 . /lib.sh
 

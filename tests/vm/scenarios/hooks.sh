@@ -1,4 +1,5 @@
 # What is asked for by modprobe(8) and libkmod instead of the kernel: blocked, sized, recorded once, and left alone again.
+# kernels: 6.1 newest
 # checks: enable file_mode by_name by_dependency by_list by_alias by_configured_alias by_kernel by_kernel_once by_libkmod by_script nothing_came allowed dry_run_same sized_by_name sized_by_dependency sized_once_for_kernel sized_loads options watched asks_who asks_who_not softdep_said softdep_listed softdep_closed own_line_kept own_line_said later_line_said allow_list allow_list_needed allow_list_other hidden_said not_written_said not_written_in_force disable works_again status_json
 # programs: /lib/systemd/systemd-modules-load
 . /lib.sh

@@ -1,4 +1,5 @@
 # modprobe_guard=off on the kernel command line: everything passes, and the record says why.
+# kernels: 6.1 newest
 # checks: passes says_why
 # arguments: modprobe_guard=off
 . /lib.sh

@@ -1,4 +1,5 @@
 # Rules on dependencies, on an alias's target, with dashes; an allow-list; watching; an edit that went wrong.
+# kernels: 6.1 newest
 # checks: dependency alias_target dash nft_expression iptables_nft allow_list_target allow_list_other watched watched_record typo_check typo_apply typo_keeps typo_status stderr_names_rule unknown_requester_key directory_policy writable_policy
 . /lib.sh
 
