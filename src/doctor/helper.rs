@@ -148,7 +148,9 @@ fn killed(case: &Case, helper: &[u8]) -> Option<Finding> {
 
 /// A modprobe that can't start, whoever runs it: a shared library is missing.
 fn unable(case: &Case) -> Option<Finding> {
-    let (path, bytes) = MODPROBES.iter().find_map(|path| Some((*path, case.host.read(path, 16 << 20).ok()?)))?;
+    // In modprobe's place may be the guard, which needs none.
+    let mut modprobes = case.host.real_modprobe().into_iter().chain(MODPROBES);
+    let (path, bytes) = modprobes.find_map(|path| Some((path, case.host.read(path, 16 << 20).ok()?)))?;
     if !libraries::are_collected(case) {
         return None;
     }
