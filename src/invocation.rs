@@ -51,7 +51,7 @@ pub fn parse(argv: &[&[u8]], parent: ParentKind) -> Invocation {
 
 /// Whether we were run as modprobe itself (`install.sh --divert`): then a line means what it means to modprobe(8).
 pub fn stands_in(argv: &[&[u8]]) -> bool {
-    argv.first().is_some_and(|program| base_name(program) == b"modprobe")
+    argv.first().is_some_and(|program| *program == b"modprobe" || program.ends_with(b"/modprobe"))
 }
 
 /// Whether an `install` line of ours runs us.
@@ -105,10 +105,6 @@ pub fn is_bare(argv: &[&[u8]]) -> bool {
 
 fn load(caller: Caller, name: usize, quiet: bool) -> Invocation {
     Invocation::Load(Load { caller, names: vec![name], quiet })
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 fn is_plain(argument: &[u8]) -> bool {

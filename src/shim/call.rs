@@ -39,10 +39,7 @@ impl Call {
     pub unsafe fn new(argc: c_int, argv: *const *const c_char) -> Call {
         // SAFETY: as above; argv ends with a null.
         let (arguments, environment) = unsafe { (strings(argv, usize::try_from(argc).ok()), strings(environ, None)) };
-        let value = |name: &str| {
-            let of = |entry: &&'static CStr| entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=");
-            environment.iter().find_map(of)
-        };
+        let value = |name: &str| environment.iter().find_map(|entry| value_of(entry, name));
         let marker = value(VARIABLE);
         let plain = Call { arguments, environment: Vec::new(), marker, installing: None };
         if !invocation::stands_in(&plain.bytes()) {
@@ -50,10 +47,7 @@ impl Call {
         }
         let words = value(OPTIONS).map(|options| invocation::with_options(&plain.bytes(), options));
         let kept = |word: Vec<u8>| CString::new(word).ok().map(|word| &*Box::leak(word.into_boxed_c_str()));
-        let goes_on = |entry: &&CStr| {
-            let name = entry.to_bytes().split(|&byte| byte == b'=').next();
-            name != Some(OPTIONS.as_bytes()) && name != Some(VARIABLE.as_bytes())
-        };
+        let goes_on = |entry: &&'static CStr| [OPTIONS, VARIABLE].iter().all(|name| value_of(entry, name).is_none());
         let arguments = match words {
             Some(words) => words.into_iter().filter_map(kept).collect(),
             None => plain.arguments,
@@ -97,6 +91,11 @@ impl Call {
         // A shell may run an `install` line's modprobe as its child.
         if self.installing.is_some() { delegate::parents(host, nearest[0]) } else { nearest.to_vec() }
     }
+}
+
+/// What an entry of the environment gives the variable `name`, if it is that one's.
+fn value_of(entry: &'static CStr, name: &str) -> Option<&'static [u8]> {
+    entry.to_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 
 /// The C strings of a vector that ends with a null, `limit` of them at most.
