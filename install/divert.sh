@@ -69,9 +69,14 @@ undivert() {
         die "dpkg-divert --remove $1: failed; the real modprobe is back all the same"
 }
 
+# Whether a package has PATH, by that text. Diversions are answers too.
+is_packaged() {
+    dpkg-query -S "$1" 2>/dev/null | grep -qv '^local diversion '
+}
+
 # Where the real one belongs: by the text that its package has for it.
 destination() {
-    if has_dpkg && dpkg-query -S /usr/sbin/modprobe >/dev/null 2>&1 && ! dpkg-query -S "$place" >/dev/null 2>&1; then
+    if has_dpkg && is_packaged /usr/sbin/modprobe && ! is_packaged "$place"; then
         echo "$real_usr"
     else
         echo "$real"
