@@ -79,10 +79,7 @@ impl Plan {
         }
         let hook = is_hook.then_some(c"--ignore-install".into());
         let rest = argv.iter().skip(if is_hook { 2 } else { 1 }).filter_map(|argument| CString::new(*argument).ok());
-        // Messages of getopt_long(3) begin with it.
-        let own = argv.first().filter(|_| invocation::stands_in(argv)).and_then(|program| CString::new(*program).ok());
-        let program = own.unwrap_or_else(|| c"modprobe".into());
-        let arguments = std::iter::once(program).chain(hook).chain(rest).collect();
+        let arguments = std::iter::once(c"modprobe".into()).chain(hook).chain(rest).collect();
         let environment = ENVIRONMENT.to_vec();
         Plan { candidates, arguments, marker, environment, is_installing: false, rumoured: 0 }
     }

@@ -65,7 +65,7 @@ pub fn launch(argv: &[&'static CStr]) {
     if argv.len() < MAX_ARGUMENTS {
         for (at, (slot, argument)) in ARGUMENTS.iter().zip(argv).enumerate() {
             let argument = match at {
-                0 if !invocation::stands_in(&bytes) => c"modprobe",
+                0 => c"modprobe",
                 1 if invocation::is_hook(&bytes) => c"--ignore-install",
                 _ => argument,
             };
