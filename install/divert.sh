@@ -43,8 +43,16 @@ take_place() {
 
 # copy_of SOURCE DESTINATION: the link itself, or the file.
 copy_of() {
+    rm -f -- "$2.new"
     cp -a -- "$1" "$2.new" || die "$2.new: not written"
     take_place "$2.new" "$2"
+}
+
+# link TARGET: comes into modprobe's place.
+link() {
+    rm -f -- "$place.new"
+    ln -s -- "$1" "$place.new" || die "$place.new: not written"
+    take_place "$place.new" "$place"
 }
 
 has_dpkg() {
@@ -55,13 +63,19 @@ has_systemd() {
     [ -d /run/systemd/system ] && command -v systemctl >/dev/null
 }
 
+# may_divert TEXT DESTINATION: nobody else diverts it.
+may_divert() {
+    case $(dpkg-divert --truename "$1") in
+    "$1" | "$2") ;;
+    *) die "$1: is diverted already: dpkg-divert --list $1; nothing was changed" ;;
+    esac
+}
+
 # divert TEXT DESTINATION: has dpkg write there what packages have as TEXT. Not its own --rename: between its two steps
 # there would be no modprobe.
 divert() {
-    diverted_to=$(dpkg-divert --truename "$1")
-    [ "$diverted_to" != "$2" ] || return 0
-    [ "$diverted_to" = "$1" ] || die "$1: is diverted to $diverted_to already: dpkg-divert --list $1; nothing was changed"
-    dpkg-divert --local --no-rename --quiet --divert "$2" --add "$1" || die "dpkg-divert --add $1: failed"
+    [ "$(dpkg-divert --truename "$1")" = "$2" ] ||
+        dpkg-divert --local --no-rename --quiet --divert "$2" --add "$1" || die "dpkg-divert --add $1: failed"
 }
 
 undivert() {
@@ -71,7 +85,7 @@ undivert() {
 
 # Whether a package has PATH, by that text. Diversions are answers too.
 is_packaged() {
-    dpkg-query -S "$1" 2>/dev/null | grep -qv '^local diversion '
+    LC_ALL=C dpkg-query -S "$1" 2>/dev/null | grep -qv '^local diversion '
 }
 
 # Where the real one belongs: by the text that its package has for it.
@@ -97,6 +111,8 @@ on() {
     [ -x "$helper" ] || die "$helper: not there; run install/install.sh"
     [ -e "$place" ] || die "$place: not there; install kmod"
     if has_dpkg; then
+        may_divert /sbin/modprobe "$real"
+        may_divert /usr/sbin/modprobe "$real_usr"
         divert /sbin/modprobe "$real"
         divert /usr/sbin/modprobe "$real_usr"
     fi
@@ -108,8 +124,7 @@ on() {
         if ! has_dpkg || [ -z "$(present)" ]; then
             copy_of "$place" "$(destination)"
         fi
-        ln -s -- "$helper" "$place.new" || die "$place.new: not written"
-        take_place "$place.new" "$place"
+        link "$helper"
         echo "diverted   $place: is the guard; the real one is $(present)"
     fi
     if has_systemd && ! has_dpkg; then
@@ -128,8 +143,7 @@ off() {
         elif [ -L "$place" ]; then
             # Somebody took it away. kmod is modprobe if it is called so.
             kmod=$(command -v kmod) || die "$place: the real modprobe is nowhere, nor is kmod: install kmod again; nothing was changed"
-            ln -s -- "$kmod" "$place.new" || die "$place.new: not written"
-            take_place "$place.new" "$place"
+            link "$kmod"
         fi
         echo "restored   $place"
     fi
@@ -137,7 +151,7 @@ off() {
         undivert /sbin/modprobe "$real"
         undivert /usr/sbin/modprobe "$real_usr"
     fi
-    rm -f -- "$real" "$real_usr" /run/modprobe-guard/armed
+    rm -f -- "$real" "$real_usr" /run/modprobe-guard.armed
 }
 
 case $#:${1-} in

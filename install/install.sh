@@ -18,7 +18,7 @@ while [ "$root" != "${root%/}" ]; do root=${root%/}; done
 staging=${root:+yes}
 helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
-armed=/run/modprobe-guard/armed
+armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
 units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service

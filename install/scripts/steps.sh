@@ -5,7 +5,7 @@
 helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
 # There while a guard in modprobe's own place is to decide.
-armed=/run/modprobe-guard/armed
+armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
 units='modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
 

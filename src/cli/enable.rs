@@ -114,8 +114,7 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
     can_work(host)?;
     if is_diverted {
         // First: whatever the kernel asks from here on is decided.
-        own_directory(host)
-            .and_then(|()| std::fs::write(host.shown(ARMED), ""))
+        std::fs::write(host.shown(ARMED), "")
             .map_err(|error| format!("{ARMED}: write: {error}; without it {MODPROBE} passes everything on"))?;
     }
     if stays {
@@ -242,24 +241,21 @@ fn former(host: &Host) -> String {
 }
 
 fn remember(host: &Host, current: &str) -> Result<(), String> {
-    let kept = own_directory(host).and_then(|()| std::fs::write(host.shown(FORMER), format!("{current}\n")));
+    let keep = || -> std::io::Result<()> {
+        let directory = host.shown(RUN);
+        if !directory.is_dir() {
+            std::fs::create_dir(&directory)?;
+            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
+        }
+        std::fs::write(host.shown(FORMER), format!("{current}\n"))
+    };
     // Without it, disable falls back on the kernel's own default: only another value would be lost.
-    match kept {
+    match keep() {
         Err(error) if current != KERNELS_OWN => {
             Err(format!("{FORMER}: write {current:?}: {error}; needed to give it back"))
         }
         _ => Ok(()),
     }
-}
-
-/// Makes [`RUN`], where it is not there yet.
-fn own_directory(host: &Host) -> std::io::Result<()> {
-    let directory = host.shown(RUN);
-    if !directory.is_dir() {
-        std::fs::create_dir(&directory)?;
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }
 
 /// Refuses what would leave the kernel with a helper that does not work.

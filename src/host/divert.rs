@@ -11,8 +11,9 @@ pub const MODPROBE: &str = "/sbin/modprobe";
 /// Where the real modprobe lies meanwhile, beside its own place: a relative link leads there to the same program. The
 /// second is for a package that calls the same directory `/usr/sbin`, since dpkg knows paths by their text.
 pub const REAL: [&str; 2] = ["/sbin/modprobe.unguarded", "/usr/sbin/modprobe.unguarded.usr"];
-/// There while a guard in modprobe's place is to decide.
-pub const ARMED: &str = "/run/modprobe-guard/armed";
+/// There while a guard in modprobe's place is to decide. Not in [`super::RUN`], which only root may look into: whoever has
+/// the right to load modules is to see it.
+pub const ARMED: &str = "/run/modprobe-guard.armed";
 
 /// What stands in modprobe's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ mod tests {
     fn who_stands_where() {
         let root = tempfile::tempdir().unwrap();
         let path = |path: &str| root.path().join(path.trim_start_matches('/'));
-        for directory in ["sbin", "usr/sbin", "run/modprobe-guard", "proc/sys/kernel"] {
+        for directory in ["sbin", "usr/sbin", "run", "proc/sys/kernel"] {
             fs::create_dir_all(path(directory)).unwrap();
         }
         let host = Host::at(root.path()).unwrap();

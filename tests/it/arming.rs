@@ -146,7 +146,7 @@ fn in_modprobes_place_the_kernel_keeps_its_path() {
         let is = |text: &str| status.contains(text);
         (
             helper(root.path()),
-            path("run/modprobe-guard/armed").exists(),
+            path("run/modprobe-guard.armed").exists(),
             is("\"armed\":true"),
             is("\"divert\":\"in place\""),
         )

@@ -70,9 +70,13 @@ lines() {
 		MODPROBE_OPTIONS='-v  -q' modprobe algif_hash
 		MODPROBE_OPTIONS='-C "/run/conf" -v' modprobe tcp_htcp
 		MODPROBE_OPTIONS=algif_hash modprobe unknown
+		MODPROBE_OPTIONS='"-v' modprobe algif_hash
 		MODPROBE_OPTIONS=-Z modprobe algif_hash
 		WORD=heard modprobe tcp_yeah
 		env -i /sbin/modprobe -v algif_hash
+		setpriv --reuid 1000 --regid 1000 --clear-groups /sbin/modprobe algif_hash
+		setpriv --reuid 1000 --regid 1000 --clear-groups /sbin/modprobe -D algif_hash
+		setpriv --reuid 1000 --regid 1000 --clear-groups /sbin/modprobe -q unknown
 		cd /sbin && ./modprobe -Z
 		cd / && sbin/modprobe unknown
 		cd /run && /sbin/modprobe -C conf -v tcp_htcp
