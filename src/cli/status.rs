@@ -128,12 +128,13 @@ fn not_armed(host: &Host, helper: &str) -> String {
 /// What is wrong with modprobe's place, if the guard was put there.
 fn misplaced(host: &Host, divert: Divert) -> Option<String> {
     const AGAIN: &str = "sh /usr/lib/modprobe-guard/divert.sh on";
+    const OFF: &str = "sh /usr/lib/modprobe-guard/divert.sh off";
     match (divert, host.real_modprobe()) {
         (Divert::Lost, Some(real)) => {
             Some(format!("{MODPROBE}: is not the guard any more, though the real one lies in {real}; {AGAIN}"))
         }
         (Divert::InPlace, None) => {
-            Some(format!("{MODPROBE}: is the guard, and the real one is nowhere; install kmod again, then {AGAIN}"))
+            Some(format!("{MODPROBE}: is the guard, and the real one is nowhere; install kmod again, then {OFF}"))
         }
         _ => None,
     }
