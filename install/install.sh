@@ -21,7 +21,7 @@ kernel_modprobe=/proc/sys/kernel/modprobe
 armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
-units='modprobe-guard.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service
+units='modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service
     modprobe-guard-divert.service modprobe-guard-divert.path'
 papers='/usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     /usr/share/bash-completion/completions/guard /usr/share/zsh/vendor-completions/_guard
@@ -119,6 +119,33 @@ has_systemd() {
     [ -z "$staging" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null
 }
 
+# What a package has put there is the package manager's to replace and to take away: it would not know of either.
+check_packages() {
+    [ -z "$staging" ] && [ -e "$helper" ] || return 0
+    for manager in 'dpkg-query -S' 'rpm -qf'; do
+        if command -v "${manager%% *}" >/dev/null && $manager "$helper" >/dev/null 2>&1; then
+            die "$helper: is a package's; upgrade or remove that (${manager%%-*}), or remove it and run this again; nothing was changed"
+        fi
+    done
+}
+
+has_selinux() {
+    [ -z "$staging" ] && [ -e /sys/fs/selinux/enforce ] && command -v semodule >/dev/null
+}
+
+has_selinux_module() {
+    ! has_selinux || semodule -l | grep -q '^modprobe-guard'
+}
+
+# Before anything is armed: what is made from then on gets its label by the module.
+load_selinux_module() {
+    has_selinux || return 0
+    echo 'loading    the module for SELinux, which takes its time'
+    semodule -X 200 -i "$lib/selinux/modprobe-guard.cil" ||
+        echo 'install.sh: semodule: failed; what the guard records may be lost' >&2
+    restorecon -RF /run/modprobe-guard /run/modprobe.d /var/log/modprobe-guard 2>/dev/null || :
+}
+
 # --- build -----------------------------------------------------------------------------------------------------------
 
 # Cargo belongs to a person more often than to root, and so does target/: build as the one who ran sudo.
@@ -197,8 +224,12 @@ install_files() {
             fi
         done
     fi
+    if put "$here/install/selinux/modprobe-guard.cil" "$lib/selinux/modprobe-guard.cil" 644 || ! has_selinux_module; then
+        load_selinux_module
+    fi
     install_papers
-    [ -d "$root/var/log/modprobe-guard" ] || install -d -m 750 "$root/var/log/modprobe-guard"
+    mkdir -p -- "$root/var/log"
+    [ -d "$root/var/log/modprobe-guard" ] || mkdir -m 750 -- "$root/var/log/modprobe-guard"
 }
 
 # Manual pages and completions. A `guard` that does not run here (built for another machine) cannot write its own.
@@ -294,6 +325,9 @@ uninstall() {
         remove "$paper"
     done
     rm -rf -- "$root$lib"
+    if has_selinux && has_selinux_module; then
+        semodule -X 200 -r modprobe-guard || echo 'install.sh: semodule -X 200 -r modprobe-guard: failed' >&2
+    fi
     if [ -n "$purge" ]; then
         rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"
     fi
@@ -302,6 +336,7 @@ uninstall() {
     done
 }
 
+check_packages
 if [ -n "$uninstall" ]; then
     uninstall
     exit 0

@@ -27,11 +27,23 @@ is_armed() {
     is_this_machine && [ "$(cat "$kernel_modprobe")" = "$helper" ]
 }
 
+has_selinux() {
+    [ -e /sys/fs/selinux/enforce ] && is_this_machine && command -v semodule >/dev/null
+}
+
 # Directories, units, and the policy in force. A host that is armed stays so, one that was disarmed as well; nothing
 # that goes wrong here leaves a package half installed.
 settle() {
     mkdir -p "$etc/policy.d"
+    # install.sh's are not compressed, and would be found before ours, and outlive us.
+    rm -f /usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     [ -d /var/log/modprobe-guard ] || mkdir -m 750 /var/log/modprobe-guard
+    # Before anything is armed: what is made from then on gets its label by the module.
+    if has_selinux; then
+        semodule -X 200 -i /usr/lib/modprobe-guard/selinux/modprobe-guard.cil ||
+            echo "modprobe-guard: semodule: failed; what the guard records may be lost" >&2
+        restorecon -RF /run/modprobe-guard /run/modprobe.d /var/log/modprobe-guard 2>/dev/null || :
+    fi
     was_armed=
     ! { is_armed || [ -e "$armed" ]; } || was_armed=yes
     if has_systemd; then
@@ -45,7 +57,7 @@ settle() {
     fi
     # What the former version put in force this one may not read, and then the files would decide.
     [ -z "$was_armed" ] || guard apply ||
-        echo "modprobe-guard: the policy in force stays as it was; mend the files, then: guard apply" >&2
+        echo "modprobe-guard: nothing was applied, see above; mend the files, then: guard apply" >&2
 }
 
 # Never take away a program that the kernel or modprobe is going to run, even if `guard` itself is broken.
@@ -65,6 +77,9 @@ disarm() {
         printf '%s\n' "$former" >"$kernel_modprobe"
         ! is_armed || { echo "modprobe-guard: $kernel_modprobe still names $helper, which therefore stays" >&2; return 1; }
     fi
+    ! has_selinux || semodule -X 200 -r modprobe-guard || echo "modprobe-guard: semodule -X 200 -r modprobe-guard: failed" >&2
+    # Unless there are records that no disk took.
+    [ -s /run/modprobe-guard/audit.jsonl ] || [ -e /run/modprobe-guard/audit.jsonl.flushing ] || rm -rf /run/modprobe-guard
 }
 
 # The real modprobe has its place back before ours goes, also in an image, which no kernel runs.

@@ -46,11 +46,11 @@ pub fn apply(host: &Host, common: &Common) -> Result<String, ()> {
     let sound = host.policy_sources().and_then(|sources| Ok((policy::parse(&sources)?, sources)));
     let (policy, sources) = sound.map_err(|findings| {
         check::print(common, &findings);
-        complain!("guard: nothing applied; the policy in force stays");
+        nothing_applied(host);
     })?;
     if let (Some(rule), Some(why)) = (policy.asks_who().next(), requester::cannot_tell(host)) {
         complain!("guard: {}: rule \"{}\" asks who, which this host can't tell: {why}", rule.source, rule.id);
-        complain!("guard: nothing applied; the policy in force stays");
+        nothing_applied(host);
         return Err(());
     }
     let rules = policy.rules.len();
@@ -64,4 +64,10 @@ pub fn apply(host: &Host, common: &Common) -> Result<String, ()> {
     }
     host.put_in_force(&bytes).map_err(|error| failed(format!("write: {error}")))?;
     Ok(format!("policy in force: {rules} rules from {}", check::names(&sources)))
+}
+
+/// What decides then. That need not be what was applied last: it may be damaged, or of another version.
+fn nothing_applied(host: &Host) {
+    complain!("guard: nothing applied; the policy in force stays");
+    host.policy_in_force().failures.iter().for_each(|failure| complain!("guard: {failure}"));
 }

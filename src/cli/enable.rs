@@ -3,13 +3,13 @@
 use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Common, apply, exit, hooks};
+use super::{Common, apply, exit, hooks, tables};
 use crate::conntrack::{self, Wanted};
 use crate::delegate::{self, Plan};
 use crate::host::{ARMED, Divert, HELPER, HOOKS, Host, KERNEL_MODPROBE, MODPROBE, RUN};
@@ -50,6 +50,7 @@ pub fn enable(host: &Host, common: &Common, force: bool) -> u8 {
             }
             std::iter::once(&said).chain(&raise(host)).for_each(|line| say!("{line}"));
             let status = status.max(apply::hook(host));
+            tables::provide(host).iter().for_each(|line| say!("{line}"));
             match unheard(host) {
                 Some(problem) => {
                     complain!("guard: {problem}");
@@ -276,11 +277,24 @@ fn can_work(host: &Host) -> Result<(), String> {
     if host.is_this() { helper_runs() } else { Ok(()) }
 }
 
-/// Runs the helper as the kernel would, with arguments that load nothing: it has to hand them to the real modprobe.
+/// Has the helper hand arguments that load nothing to the real modprobe.
 fn helper_runs() -> Result<(), String> {
-    let failed = |what: String| format!("{HELPER} --version: {what}; the kernel's requests would fail as well");
+    let failed = |error: String| format!("{error}; the kernel's requests would fail as well");
+    match run_helper(&["--version"]) {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(failed(format!("{HELPER} --version: ended with {status}"))),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Runs the helper as the kernel would; how it ended.
+///
+/// # Errors
+/// If it can't be run, or does not end in time.
+pub fn run_helper(arguments: &[&str]) -> Result<ExitStatus, String> {
+    let failed = |what: String| format!("{HELPER} {}: {what}", arguments.join(" "));
     let mut child = Command::new(HELPER)
-        .arg("--version")
+        .args(arguments)
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -291,8 +305,7 @@ fn helper_runs() -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(failed(format!("ended with {status}"))),
+            Ok(Some(status)) => return Ok(status),
             Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
             Ok(None) => {
                 // With whatever it started.

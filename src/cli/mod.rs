@@ -28,6 +28,7 @@ mod generate;
 mod hooks;
 mod log;
 mod status;
+mod tables;
 mod ways;
 
 use std::ffi::OsString;

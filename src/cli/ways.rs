@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::hooks::Hooks;
+use super::tables;
 use crate::host::{HOOKS, Host, MODPROBE};
 use crate::text::Text;
 
@@ -33,7 +34,8 @@ pub struct Way {
 }
 
 impl Way {
-    fn new(way: &'static str, covered: bool, by: impl Into<String>, closed_by: Option<&str>) -> Way {
+    /// A way, open or covered by what `by` says, and what would close it.
+    pub fn new(way: &'static str, covered: bool, by: impl Into<String>, closed_by: Option<&str>) -> Way {
         let closed_by = closed_by.map(str::to_owned);
         Way { way, covered, by: by.into(), closed_by, modules: Vec::new(), rules: Vec::new(), lines: Vec::new() }
     }
@@ -70,6 +72,7 @@ pub fn all(host: &Host, armed: bool, hooks: &Result<Hooks, String>) -> Vec<Way> 
         Way::new("libxtables (iptables-legacy)", armed, by, closed_by),
     ];
     ways.extend(is_modprobe.then(|| Way::new("modprobe(8)", true, by, None)));
+    ways.extend(tables::way(host, armed));
     const KMOD: &str = "modprobe(8) and libkmod (udev, systemd)";
     match hooks {
         Ok(hooks) => {
@@ -134,10 +137,14 @@ pub fn open(hooks: &Hooks) -> Vec<Way> {
     ways.into_iter().filter(|way| !(way.modules.is_empty() && way.rules.is_empty())).collect()
 }
 
+/// Whether the kernel loads nothing any more, whoever asks.
+pub fn are_modules_disabled(host: &Host) -> bool {
+    host.number("/proc/sys/kernel/modules_disabled") == Some(1)
+}
+
 /// What root can do without asking anybody, and what the kernel itself refuses.
 fn by_root(host: &Host) -> Way {
-    const DISABLED: &str = "/proc/sys/kernel/modules_disabled";
-    let disabled = host.number(DISABLED) == Some(1);
+    let disabled = are_modules_disabled(host);
     let signed = host.line("/sys/module/module/parameters/sig_enforce").is_some_and(|line| line == b"Y");
     let lockdown = host.line("/sys/kernel/security/lockdown").unwrap_or_default();
     let lockdown = lockdown.split(u8::is_ascii_whitespace).find_map(|word| word.strip_prefix(b"[")?.strip_suffix(b"]"));

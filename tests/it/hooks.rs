@@ -16,13 +16,13 @@ use crate::kernel::Kernel;
 const LINES: &str = "run/modprobe.d/modprobe-guard.conf";
 
 /// A host that could be armed; not this machine, so no helper is run.
-struct Armable {
+pub struct Armable {
     root: tempfile::TempDir,
     release: String,
 }
 
 impl Armable {
-    fn new(release: &str) -> Armable {
+    pub fn new(release: &str) -> Armable {
         let host = Armable { root: tempfile::tempdir().unwrap(), release: release.to_owned() };
         host.put("proc/sys/kernel/modprobe", "/sbin/modprobe\n");
         host.put("proc/sys/kernel/osrelease", &format!("{release}\n"));
@@ -56,18 +56,18 @@ impl Armable {
         host
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.root.path().join(path)
     }
 
-    fn put(&self, path: &str, text: &str) {
+    pub fn put(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn policy(&self, defaults: &str, rules: &[(&str, &str)]) {
+    pub fn policy(&self, defaults: &str, rules: &[(&str, &str)]) {
         let mut text = format!("version = 1\n[defaults]\ndelegate = \"/usr/sbin/real-modprobe\"\n{defaults}\n");
         for (at, (about, action)) in rules.iter().enumerate() {
             text += &format!("[[rule]]\nid = \"r{at}\"\n{about}\naction = \"{action}\"\n");
@@ -86,7 +86,7 @@ impl Armable {
     }
 
     /// What `guard` says on both streams.
-    fn said(&self, arguments: &[&str]) -> String {
+    pub fn said(&self, arguments: &[&str]) -> String {
         let output = self.guard(arguments);
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }

@@ -17,3 +17,4 @@ mod log;
 mod object;
 mod parity;
 mod random;
+mod tables;
