@@ -2,6 +2,7 @@
 # Builds (if need be), installs, arms and verifies modprobe-guard. Running it again changes nothing.
 #
 #   sudo install/install.sh [--profile NAME]         NAME: a file of conf/profiles, without .toml
+#   sudo install/install.sh --divert                 also as /sbin/modprobe itself (LKRG, CONFIG_STATIC_USERMODEHELPER)
 #   sudo install/install.sh --uninstall [--purge]    --purge: also edited policies and logs
 #   DESTDIR=DIR install/install.sh [--profile NAME]  only puts the files below DIR
 #
@@ -17,9 +18,11 @@ while [ "$root" != "${root%/}" ]; do root=${root%/}; done
 staging=${root:+yes}
 helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
+armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
-units='modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
+units='modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service
+    modprobe-guard-divert.service modprobe-guard-divert.path'
 papers='/usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     /usr/share/bash-completion/completions/guard /usr/share/zsh/vendor-completions/_guard
     /usr/share/zsh/site-functions/_guard /usr/share/fish/vendor_completions.d/guard.fish'
@@ -38,12 +41,14 @@ usage() {
 # --- what to do ------------------------------------------------------------------------------------------------------
 
 profile=
+divert=
 uninstall=
 purge=
 while [ $# -gt 0 ]; do
     case $1 in
     --profile) [ $# -ge 2 ] || usage; profile=$2; shift ;;
     --profile=*) profile=${1#--profile=} ;;
+    --divert) divert=yes ;;
     --uninstall) uninstall=yes ;;
     --purge) purge=yes ;;
     *) usage ;;
@@ -51,7 +56,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -z "$purge" ] || [ -n "$uninstall" ] || usage
-[ -z "$profile" ] || [ -z "$uninstall" ] || usage
+[ -z "$profile$divert" ] || [ -z "$uninstall" ] || usage
+[ -z "$divert" ] || [ -z "$staging" ] || die "--divert: takes a host, not a directory of files; run $lib/divert.sh there"
 case $profile in */*) usage ;; esac
 [ -n "$staging" ] || [ "$(id -u)" = 0 ] || die "$0: takes root: sudo $0"
 
@@ -193,13 +199,15 @@ check_profile() {
 # What is armed must not change its mind by an upgrade: the new helper may not take the old policy in force, and then the
 # files decide.
 check_before_replacing() {
-    [ -z "$staging" ] && [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ] || return 0
+    [ -z "$staging" ] && [ -e "$kernel_modprobe" ] || return 0
+    [ "$(cat "$kernel_modprobe")" = "$helper" ] || [ -e "$armed" ] || return 0
     "$built/guard" check || die "the policy files are unsound, see above, and this machine is armed: mend them first; nothing was changed"
 }
 
 install_files() {
     put "$built/modprobe-guard" "$helper" 755 || :
     put "$built/guard" /usr/sbin/guard 755 || :
+    put "$here/install/divert.sh" "$lib/divert.sh" 644 || :
     put "$here/conf/policy.toml" "$lib/policy.toml" 644 || :
     for file in "$here"/conf/profiles/*.toml; do
         put "$file" "$lib/profiles/${file##*/}" 644 || :
@@ -261,6 +269,8 @@ arm() {
         echo "installed all the same; 'guard --dry-run NAME' and 'guard check' work"
         return 0
     fi
+    # Before it is armed: `guard enable` leaves the kernel the path that it has of its own then.
+    [ -z "$divert" ] || sh "$lib/divert.sh" on || die "$lib/divert.sh on: failed, see above; the files are installed"
     /usr/sbin/guard enable || die "guard enable: failed; the files are installed. When that is mended: guard enable"
     if has_systemd; then
         [ -z "$changed_units" ] || systemctl daemon-reload
@@ -285,6 +295,8 @@ disarm() {
     fi
     # Never take away a program that the kernel or modprobe is going to run, even if `guard` itself is broken.
     remove /run/modprobe.d/modprobe-guard.conf
+    remove "$armed"
+    sh "$here/install/divert.sh" off || die "$lib/divert.sh off: failed, see above; nothing was removed"
     if [ -e "$kernel_modprobe" ] && [ "$(cat "$kernel_modprobe")" = "$helper" ]; then
         former=/sbin/modprobe
         [ ! -f /run/modprobe-guard/former-helper ] || former=$(cat /run/modprobe-guard/former-helper)

@@ -39,14 +39,59 @@ pub struct Load {
 /// A line shaped like the kernel's proves nothing by itself, since anybody may type it: only a kernel thread as parent
 /// makes it the kernel's (`call_modprobe`, kernel/module/kmod.c). Where `/proc` does not tell, the shape has to do.
 pub fn parse(argv: &[&[u8]], parent: ParentKind) -> Invocation {
-    let as_xtables = argv.first().is_some_and(|program| base_name(program) != b"modprobe");
+    let as_xtables = !argv.is_empty() && !stands_in(argv);
     match argv.get(1..).unwrap_or_default() {
         [b"-q", b"--", _] if parent != ParentKind::Program => load(Caller::Kernel, 3, true),
-        [b"--hook", _, ..] => load(Caller::Hook, 2, argv.iter().skip(3).any(|option| option == b"-q")),
+        [b"--hook", _, ..] if is_hook(argv) => load(Caller::Hook, 2, argv.iter().skip(3).any(|option| option == b"-q")),
         [name] if as_xtables && is_plain(name) => load(Caller::Xtables, 1, false),
         [name, b"-q"] if as_xtables && is_plain(name) => load(Caller::Xtables, 1, true),
         _ => modprobe_line(argv),
     }
+}
+
+/// Whether we were run as modprobe itself (`install.sh --divert`): then a line means what it means to modprobe(8).
+pub fn stands_in(argv: &[&[u8]]) -> bool {
+    argv.first().is_some_and(|program| *program == b"modprobe" || program.ends_with(b"/modprobe"))
+}
+
+/// Whether an `install` line of ours runs us.
+pub fn is_hook(argv: &[&[u8]]) -> bool {
+    argv.get(1).is_some_and(|argument| argument == b"--hook") && !stands_in(argv)
+}
+
+/// `argv` with the words of MODPROBE_OPTIONS (modprobe(8)) before the arguments, as modprobe puts them there: words end
+/// at a blank, and at the quote that ends one; what is between quotes is one word, or the end of one.
+pub fn with_options(argv: &[&[u8]], options: &[u8]) -> Vec<Vec<u8>> {
+    let (mut words, mut word) = (Vec::new(), Vec::new());
+    let mut quote = None;
+    for &byte in options {
+        match quote {
+            None if byte == b' ' => words.push(std::mem::take(&mut word)),
+            None if matches!(byte, b'"' | b'\'') => quote = Some((byte, word.len())),
+            None => word.push(byte),
+            Some((end, _)) if byte == end => {
+                words.push(std::mem::take(&mut word));
+                quote = None;
+            }
+            Some(_) => word.push(byte),
+        }
+    }
+    // A quote that nothing ends is part of the word.
+    if let Some((byte, at)) = quote {
+        word.insert(at, byte);
+    }
+    words.extend(Some(word).filter(|word| !word.is_empty()));
+    let (program, rest) = argv.split_at(argv.len().min(1));
+    program.iter().map(|program| program.to_vec()).chain(words).chain(rest.iter().map(|word| word.to_vec())).collect()
+}
+
+/// Whether all that `argv` asks for is `module`, however it is spelt.
+pub fn is_all_for(argv: &[&[u8]], load: &Load, module: &[u8]) -> bool {
+    let same = |name: &[u8]| {
+        let spelt = |byte: &u8| if *byte == b'-' { b'_' } else { *byte };
+        name.iter().map(spelt).eq(module.iter().map(spelt))
+    };
+    load.names.iter().all(|&at| argv.get(at).is_some_and(|name| same(name)))
 }
 
 /// Whether `argv` asks quietly for one name and nothing else: `-q -- NAME` or `NAME -q`.
@@ -60,10 +105,6 @@ pub fn is_bare(argv: &[&[u8]]) -> bool {
 
 fn load(caller: Caller, name: usize, quiet: bool) -> Invocation {
     Invocation::Load(Load { caller, names: vec![name], quiet })
-}
-
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 fn is_plain(argument: &[u8]) -> bool {
@@ -224,6 +265,43 @@ mod tests {
             "modprobe-guard --hook",
         ] {
             assert_eq!(parsed(line, ParentKind::Program), Invocation::PassOn, "{line}");
+        }
+    }
+
+    #[test]
+    fn options_of_the_environment_come_first() {
+        for (options, expected) in [
+            ("", "modprobe a"),
+            ("-q -v", "modprobe -q -v a"),
+            ("-C '/a b' -q", "modprobe -C /a b <> -q a"),
+            ("-C x\"y z\"", "modprobe -C xy z a"),
+            ("-v  -q ", "modprobe -v <> -q a"),
+            ("-v x'y z", "modprobe -v x'y z a"),
+        ] {
+            let words = with_options(&[b"modprobe", b"a"], options.as_bytes());
+            let words: Vec<&str> = words.iter().map(|word| std::str::from_utf8(word).unwrap()).collect();
+            let words: Vec<&str> = words.into_iter().map(|word| if word.is_empty() { "<>" } else { word }).collect();
+            assert_eq!(words.join(" "), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn as_modprobe_we_have_no_option_of_our_own() {
+        assert_eq!(parsed("/sbin/modprobe --hook a", ParentKind::Program), Invocation::PassOn);
+        assert!(stands_in(&[b"/sbin/modprobe"]) && !stands_in(&[b"/usr/sbin/modprobe-guard"]) && !stands_in(&[]));
+    }
+
+    #[test]
+    fn whether_a_line_asks_for_one_module() {
+        for (line, expected) in [
+            ("modprobe --ignore-install nf-nat a=1", true),
+            ("modprobe -a nf_nat nf-nat", true),
+            ("modprobe -a nf_nat nf_conntrack", false),
+            ("modprobe nf_conntrack", false),
+        ] {
+            let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let Invocation::Load(load) = parse(&argv, ParentKind::Program) else { panic!("{line}") };
+            assert_eq!(is_all_for(&argv, &load, b"nf_nat"), expected, "{line}");
         }
     }
 

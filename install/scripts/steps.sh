@@ -4,6 +4,8 @@
 
 helper=/usr/sbin/modprobe-guard
 kernel_modprobe=/proc/sys/kernel/modprobe
+# There while a guard in modprobe's own place is to decide.
+armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
 units='modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
 
@@ -43,7 +45,7 @@ settle() {
         restorecon -RF /run/modprobe-guard /run/modprobe.d /var/log/modprobe-guard 2>/dev/null || :
     fi
     was_armed=
-    ! is_armed || was_armed=yes
+    ! { is_armed || [ -e "$armed" ]; } || was_armed=yes
     if has_systemd; then
         systemctl daemon-reload || :
         for unit in $units; do
@@ -68,7 +70,7 @@ disarm() {
     guard log --flush || echo "modprobe-guard: records that are left: /run/modprobe-guard" >&2
     # An active unit disarms when it stops; one that failed at its start does not.
     guard disable || :
-    rm -f /run/modprobe.d/modprobe-guard.conf
+    rm -f /run/modprobe.d/modprobe-guard.conf "$armed"
     if is_armed; then
         former=/sbin/modprobe
         [ ! -f /run/modprobe-guard/former-helper ] || former=$(cat /run/modprobe-guard/former-helper)
@@ -78,4 +80,11 @@ disarm() {
     ! has_selinux || semodule -X 200 -r modprobe-guard || echo "modprobe-guard: semodule -X 200 -r modprobe-guard: failed" >&2
     # Unless there are records that no disk took.
     [ -s /run/modprobe-guard/audit.jsonl ] || [ -e /run/modprobe-guard/audit.jsonl.flushing ] || rm -rf /run/modprobe-guard
+}
+
+# The real modprobe has its place back before ours goes, also in an image, which no kernel runs.
+undivert() {
+    sh /usr/lib/modprobe-guard/divert.sh off || :
+    [ "$(readlink -f /sbin/modprobe)" != "$(readlink -f "$helper")" ] ||
+        { echo "modprobe-guard: /sbin/modprobe is still the guard, which therefore stays" >&2; return 1; }
 }

@@ -1,8 +1,8 @@
 //! `guard apply`: puts the policy files in force.
 
 use super::hooks::{self, Hooks};
-use super::{Common, check, enable, exit, ways};
-use crate::host::{HELPER, HOOKS, Host, POLICY_IN_FORCE};
+use super::{Common, check, exit, ways};
+use crate::host::{HOOKS, Host, POLICY_IN_FORCE};
 use crate::policy::{self, applied};
 use crate::requester;
 
@@ -12,8 +12,7 @@ pub fn run(host: &Host, common: &Common) -> u8 {
     match apply(host, common) {
         Ok(done) => {
             say!("{done}");
-            let is_armed = enable::current(host).is_ok_and(|helper| helper == HELPER);
-            if is_armed { hook(host) } else { exit::GOOD }
+            if host.is_armed() { hook(host) } else { exit::GOOD }
         }
         Err(()) => exit::BAD,
     }

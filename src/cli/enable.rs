@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 
 use super::{Common, apply, exit, hooks, tables};
 use crate::conntrack::{self, Wanted};
-use crate::delegate::Plan;
-use crate::host::{HELPER, HOOKS, Host, KERNEL_MODPROBE, RUN};
+use crate::delegate::{self, Plan};
+use crate::host::{ARMED, Divert, HELPER, HOOKS, Host, KERNEL_MODPROBE, MODPROBE, RUN};
 use crate::judge;
 use crate::model::{Action, Change, Value};
 use crate::policy::{Rule, Trust};
@@ -93,11 +93,15 @@ pub fn unheard(host: &Host) -> Option<String> {
 
 fn arm(host: &Host, force: bool) -> Result<String, String> {
     let current = current(host)?;
-    if current == HELPER {
+    let is_diverted = host.divert() == Divert::InPlace;
+    // In modprobe's place we are what the kernel runs by its own default, and all that LKRG and some kernels let it run.
+    let ours = if is_diverted { MODPROBE } else { HELPER };
+    let stays = if is_diverted { current != HELPER && host.is_guard(&current) } else { current == HELPER };
+    if stays && host.is_armed() {
         can_work(host)?;
-        return Ok(format!("armed already: {KERNEL_MODPROBE} is {HELPER}"));
+        return Ok(format!("armed already: {KERNEL_MODPROBE} is {current}"));
     }
-    if !is_modprobe(&current) && !force {
+    if !stays && !is_modprobe(&current) && current != HELPER && !force {
         let what = if current.is_empty() {
             "empty, so that the kernel loads nothing".into()
         } else {
@@ -105,24 +109,43 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
         };
         return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
     }
-    if let Some(problem) = killed_by_lkrg(host).filter(|_| !force) {
+    if let Some(problem) = killed_by_lkrg(host).filter(|_| !force && !is_diverted) {
         return Err(problem);
     }
     can_work(host)?;
-    remember(host, &current)?;
-    host.write_existing(KERNEL_MODPROBE, format!("{HELPER}\n").as_bytes())
-        .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
-    if self::current(host)? != HELPER {
-        return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
+    if is_diverted {
+        // First: whatever the kernel asks from here on is decided.
+        std::fs::write(host.shown(ARMED), "")
+            .map_err(|error| format!("{ARMED}: write: {error}; without it {MODPROBE} passes everything on"))?;
     }
-    Ok(format!("armed: {KERNEL_MODPROBE} was {current:?}, is {HELPER}; guard disable gives it back"))
+    if stays {
+        return Ok(format!("armed: {MODPROBE} is the guard, and decides; guard disable ends that"));
+    }
+    // Who armed it before it was diverted has kept what the kernel had.
+    if current != HELPER {
+        remember(host, &current)?;
+    }
+    set(host, ours)?;
+    Ok(format!("armed: {KERNEL_MODPROBE} was {current:?}, is {ours}; guard disable gives it back"))
+}
+
+/// Has the kernel run `path`.
+fn set(host: &Host, path: &str) -> Result<(), String> {
+    // With its end of line: a write of nothing at all would change nothing.
+    host.write_existing(KERNEL_MODPROBE, format!("{path}\n").as_bytes())
+        .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
+    if current(host)? == path {
+        return Ok(());
+    }
+    Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"))
 }
 
 /// The Linux Kernel Runtime Guard kills helpers of the kernel that are not on its own list, of which we are not.
 pub fn killed_by_lkrg(host: &Host) -> Option<String> {
     let enforced = host.lkrg_enforces()?;
     Some(format!(
-        "{}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0",
+        "{}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0, or have the guard in \
+         modprobe's own place, which LKRG permits: install/install.sh --divert",
         crate::host::LKRG
     ))
 }
@@ -170,18 +193,28 @@ pub fn disable(host: &Host, _: &Common) -> u8 {
 
 fn disarm(host: &Host) -> Result<String, String> {
     let current = current(host)?;
-    if current != HELPER {
-        return Ok(format!("not armed: {KERNEL_MODPROBE} is {current:?} and stays"));
-    }
+    let decided = match std::fs::remove_file(host.shown(ARMED)) {
+        Ok(()) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(format!("{ARMED}: remove: {error}")),
+    };
+    let is_diverted = current != HELPER && host.is_guard(&current);
     let former = former(host);
-    // With its end of line: a write of nothing at all would change nothing.
-    host.write_existing(KERNEL_MODPROBE, format!("{former}\n").as_bytes())
-        .map_err(|error| format!("{KERNEL_MODPROBE}: write: {error}"))?;
-    if self::current(host)? != former {
-        return Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"));
+    // In modprobe's place there is a helper to give back only where another one had to be ousted.
+    let given_back = match is_diverted {
+        true => host.exists(FORMER) && former != current,
+        false => current == HELPER,
+    };
+    if given_back {
+        set(host, &former)?;
+        let _ = std::fs::remove_file(host.shown(FORMER));
     }
-    let _ = std::fs::remove_file(host.shown(FORMER));
-    Ok(format!("disarmed: {KERNEL_MODPROBE} was {HELPER}, is {former:?} again"))
+    let real = || host.real_modprobe().unwrap_or("the real modprobe");
+    Ok(match (given_back, is_diverted && decided) {
+        (true, _) => format!("disarmed: {KERNEL_MODPROBE} was {current}, is {former:?} again"),
+        (false, true) => format!("disarmed: {current} is the guard and stays, and passes everything on to {}", real()),
+        (false, false) => format!("not armed: {KERNEL_MODPROBE} is {current:?} and stays"),
+    })
 }
 
 /// The helper that the kernel runs now.
@@ -236,8 +269,9 @@ fn can_work(host: &Host) -> Result<(), String> {
     if host.is_this() && (helper.uid() != 0 || helper.mode() & 0o022 != 0) {
         return Err(format!("{HELPER}: can be changed by others than root; chown root:root and chmod 0755 it"));
     }
-    let policy = host.policy_in_force().policy;
-    let delegate = policy.defaults.delegate.as_str();
+    let mut delegate = host.policy_in_force().policy.defaults.delegate;
+    delegate::follow_divert(host, &mut delegate);
+    let delegate = delegate.as_str();
     let only_that = Plan { candidates: CString::new(delegate).into_iter().collect(), ..Plan::new(delegate, &[], None) };
     only_that.check(host).map_err(|failures| failures.join("; "))?;
     if host.is_this() { helper_runs() } else { Ok(()) }

@@ -6,7 +6,7 @@ use super::hooks::Hooks;
 use super::ways::{self, Way};
 use super::{Common, enable, exit};
 use crate::conntrack::{self, MAX_NAME, Wanted};
-use crate::host::{HELPER, HOOKS, Host};
+use crate::host::{Divert, HELPER, HOOKS, Host, MODPROBE};
 use crate::judge;
 use crate::model::{Setting, Value};
 use crate::policy::Policy;
@@ -19,6 +19,8 @@ struct Status {
     armed: bool,
     /// What it runs; absent where it loads no modules.
     helper: Option<String>,
+    /// Whether the guard stands in modprobe's own place: `no`, `in place`, or `lost` to something else.
+    divert: &'static str,
     /// Why it is not armed, or the policy not sound; empty if all is well.
     problems: Vec<String>,
     /// Where the policy in force comes from.
@@ -70,14 +72,16 @@ pub fn run(host: &Host, common: &Common) -> u8 {
 fn look(host: &Host) -> Status {
     let mut problems = Vec::new();
     let helper = enable::current(host).map_err(|error| problems.push(error)).ok();
-    let armed = helper.as_deref() == Some(HELPER);
-    if let Some(helper) = helper.as_ref().filter(|_| !armed) {
-        problems.push(format!("not armed: the kernel runs {helper:?}; guard enable changes that"));
+    let armed = host.is_armed();
+    let divert = host.divert();
+    problems.extend(helper.as_ref().filter(|_| !armed).map(|helper| not_armed(host, helper)));
+    if helper.as_deref() == Some(HELPER) {
+        if host.open(HELPER).is_err() {
+            problems.push(format!("{HELPER}: not there, and the kernel runs it; run install/install.sh"));
+        }
+        problems.extend(enable::killed_by_lkrg(host));
     }
-    if armed && host.open(HELPER).is_err() {
-        problems.push(format!("{HELPER}: not there, and the kernel runs it; run install/install.sh"));
-    }
-    problems.extend(enable::killed_by_lkrg(host).filter(|_| armed));
+    problems.extend(misplaced(host, divert));
     let in_force = host.policy_in_force();
     problems.extend(in_force.failures.iter().cloned());
     problems.extend(host.policy_behind(&in_force));
@@ -100,6 +104,11 @@ fn look(host: &Host) -> Status {
     Status {
         armed,
         helper,
+        divert: match divert {
+            Divert::No => "no",
+            Divert::InPlace => "in place",
+            Divert::Lost => "lost",
+        },
         problems,
         policy: in_force.origin.to_string(),
         rules: in_force.policy.rules.len(),
@@ -107,6 +116,27 @@ fn look(host: &Host) -> Status {
         recorder: recorder(host),
         conntrack,
         size: size(host, &in_force.policy),
+    }
+}
+
+/// Why the kernel does not ask us.
+fn not_armed(host: &Host, helper: &str) -> String {
+    let passes = if host.is_guard(helper) { ", which is the guard and passes everything on" } else { "" };
+    format!("not armed: the kernel runs {helper:?}{passes}; guard enable changes that")
+}
+
+/// What is wrong with modprobe's place, if the guard was put there.
+fn misplaced(host: &Host, divert: Divert) -> Option<String> {
+    const AGAIN: &str = "sh /usr/lib/modprobe-guard/divert.sh on";
+    const OFF: &str = "sh /usr/lib/modprobe-guard/divert.sh off";
+    match (divert, host.real_modprobe()) {
+        (Divert::Lost, Some(real)) => {
+            Some(format!("{MODPROBE}: is not the guard any more, though the real one lies in {real}; {AGAIN}"))
+        }
+        (Divert::InPlace, None) => {
+            Some(format!("{MODPROBE}: is the guard, and the real one is nowhere; install kmod again, then {OFF}"))
+        }
+        _ => None,
     }
 }
 

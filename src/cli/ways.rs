@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::hooks::Hooks;
 use super::tables;
-use crate::host::{HOOKS, Host};
+use crate::host::{HOOKS, Host, MODPROBE};
 use crate::text::Text;
 
 /// How many modules a line for people names.
@@ -59,12 +59,19 @@ impl Way {
 
 /// All of them. `hooks`: what there is to be covered besides requests of the kernel, or why that is not known.
 pub fn all(host: &Host, armed: bool, hooks: &Result<Hooks, String>) -> Vec<Way> {
-    let by = if armed { "kernel.modprobe" } else { "nothing" };
+    // In modprobe's own place, whoever runs modprobe runs us.
+    let is_modprobe = armed && host.decides_in_place() && host.is_guard(MODPROBE);
+    let by = match (armed, is_modprobe) {
+        (true, true) => "/sbin/modprobe, which is the guard",
+        (true, false) => "kernel.modprobe",
+        (false, _) => "nothing",
+    };
     let closed_by = (!armed).then_some("guard enable");
     let mut ways = vec![
         Way::new("requests of the kernel", armed, by, closed_by),
         Way::new("libxtables (iptables-legacy)", armed, by, closed_by),
     ];
+    ways.extend(is_modprobe.then(|| Way::new("modprobe(8)", true, by, None)));
     ways.extend(tables::way(host, armed));
     const KMOD: &str = "modprobe(8) and libkmod (udev, systemd)";
     match hooks {

@@ -38,6 +38,14 @@ pub fn loops(host: &Host, marker: Option<&[u8]>) -> Option<String> {
     (count > 0).then(|| said(&count))
 }
 
+/// So many parents at most stand between an `install` line's modprobe and one of ours that started the real one: shells.
+const MAX_SHELLS: usize = 4;
+
+/// The parents of `pid`, the nearest first, as many as a marker is looked for among below an `install` line.
+pub fn parents(host: &Host, pid: i32) -> Vec<i32> {
+    std::iter::successors(Some(pid), |&pid| parent_of(host, pid)).take_while(|&pid| pid > 1).take(MAX_SHELLS).collect()
+}
+
 /// The parent of a process: the second field behind the name, which may hold anything (proc_pid_stat(5)).
 fn parent_of(host: &Host, pid: i32) -> Option<i32> {
     let mut line = [0; 256];

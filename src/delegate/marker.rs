@@ -7,6 +7,8 @@ use super::{same_bytes, same_file};
 
 /// Its name. It marks what we start; it never comes with a request of the kernel's.
 pub const VARIABLE: &str = "MODPROBE_GUARD";
+/// What kmod tells the command of an `install` line: the module that it stands for (`command_do`, libkmod-module.c).
+pub const INSTALLING: &str = "MODPROBE_MODULE";
 /// This very program, also if its path was replaced meanwhile.
 pub const OURSELVES: &str = "/proc/self/exe";
 /// Deeper than any chain of `install` lines a person would write; a wrapper around us ends there.
@@ -24,9 +26,9 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// The marker in `value`, if it can be believed: the process it names is our parent or grandparent, and one of ours.
-    /// Anybody can set a variable, and with a believed one a request is not judged again.
-    pub fn believed(value: &[u8], ancestors: [i32; 2]) -> Option<Marker> {
+    /// The marker in `value`, if it can be believed: the process it names is among our `ancestors`, the nearest ones, and
+    /// one of ours. Anybody can set a variable, and with a believed one a request is not judged again.
+    pub fn believed(value: &[u8], ancestors: &[i32]) -> Option<Marker> {
         let marker = Marker::parse(value)?;
         (ancestors.contains(&marker.pid) && is_ours(marker.pid)).then_some(marker)
     }
@@ -65,11 +67,11 @@ mod tests {
     fn only_a_marker_of_ours_is_believed() {
         let own = i32::try_from(std::process::id()).unwrap();
         let value = Marker { pid: own, depth: 1, candidate: 2 }.to_string();
-        assert_eq!(Marker::believed(value.as_bytes(), [own, 1]), Some(Marker { pid: own, depth: 1, candidate: 2 }));
-        assert_eq!(Marker::believed(value.as_bytes(), [1, 2]), None, "neither parent nor grandparent");
+        assert_eq!(Marker::believed(value.as_bytes(), &[own, 1]), Some(Marker { pid: own, depth: 1, candidate: 2 }));
+        assert_eq!(Marker::believed(value.as_bytes(), &[1, 2]), None, "neither parent nor grandparent");
         let parent = nix::unistd::getppid().as_raw();
         let value = Marker { pid: parent, depth: 1, candidate: 2 }.to_string();
-        assert_eq!(Marker::believed(value.as_bytes(), [parent, 1]), None, "not one of ours");
+        assert_eq!(Marker::believed(value.as_bytes(), &[parent, 1]), None, "not one of ours");
     }
 
     #[test]

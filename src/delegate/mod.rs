@@ -16,9 +16,10 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::host::Host;
+use crate::invocation;
 
-pub use chain::loops;
-pub use marker::{Marker, VARIABLE};
+pub use chain::{loops, parents};
+pub use marker::{INSTALLING, Marker, VARIABLE};
 pub use native::is_native;
 
 /// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
@@ -29,6 +30,15 @@ pub const KNOWN: [&str; 6] =
 /// marker, whoever called.
 pub const ENVIRONMENT: [&CStr; 3] = [c"HOME=/", c"TERM=linux", c"PATH=/sbin:/usr/sbin:/bin:/usr/bin"];
 
+/// What the policy means by modprobe: the real one, where the guard stands in its place.
+pub fn follow_divert(host: &Host, delegate: &mut String) {
+    if matches!(delegate.as_str(), "/sbin/modprobe" | "/usr/sbin/modprobe")
+        && let Some(real) = host.real_modprobe()
+    {
+        *delegate = real.to_owned();
+    }
+}
+
 /// What is run: in place of whom, with which arguments.
 pub struct Plan {
     /// Candidates, the policy's choice first, each once.
@@ -37,6 +47,10 @@ pub struct Plan {
     pub arguments: Vec<CString>,
     /// How we came to be called by ourselves, if we were.
     pub marker: Option<Marker>,
+    /// What it finds in its environment, the marker apart.
+    pub environment: Vec<&'static CStr>,
+    /// An `install` line of a real modprobe that one of ours started runs us.
+    pub is_installing: bool,
     /// So many of ours are said to stand above us by a marker that can't be believed; it is only handed on.
     pub rumoured: u32,
 }
@@ -54,7 +68,7 @@ pub struct Ran {
 impl Plan {
     /// The plan for `argv` as it came. A `--hook NAME OPTIONS` becomes `--ignore-install NAME OPTIONS`.
     pub fn new(delegate: &str, argv: &[&[u8]], marker: Option<Marker>) -> Plan {
-        let is_hook = argv.get(1).is_some_and(|argument| argument == b"--hook");
+        let is_hook = invocation::is_hook(argv);
         let mut candidates: Vec<CString> = Vec::new();
         for path in std::iter::once(delegate).chain(KNOWN) {
             if let Ok(path) = CString::new(path)
@@ -66,7 +80,13 @@ impl Plan {
         let hook = is_hook.then_some(c"--ignore-install".into());
         let rest = argv.iter().skip(if is_hook { 2 } else { 1 }).filter_map(|argument| CString::new(*argument).ok());
         let arguments = std::iter::once(c"modprobe".into()).chain(hook).chain(rest).collect();
-        Plan { candidates, arguments, marker, rumoured: 0 }
+        let environment = ENVIRONMENT.to_vec();
+        Plan { candidates, arguments, marker, environment, is_installing: false, rumoured: 0 }
+    }
+
+    /// The same in the place of a modprobe that somebody ran: it has the environment that it would have had.
+    pub fn with_environment(self, environment: &[&'static CStr]) -> Plan {
+        if environment.is_empty() { self } else { Plan { environment: environment.to_vec(), ..self } }
     }
 
     /// The same, where a marker stands in the environment that nothing bears out. Its depth goes on to those below, so
@@ -136,7 +156,7 @@ impl Plan {
                 failures.push(failure);
                 continue;
             }
-            match spawn(candidate, &self.arguments, &Marker { pid: own_pid(), depth, candidate: at }) {
+            match self.spawn(candidate, &Marker { pid: own_pid(), depth, candidate: at }) {
                 Ok(Err(error)) => {
                     // It did run: another one would load a second time.
                     failures.push(format!("{shown}: wait: {}; what it did is unknown", error.desc()));
@@ -171,15 +191,37 @@ impl Plan {
         Ran { status: Some(1), failures }
     }
 
+    /// Runs one candidate: its status, or why that could not be had. The outer error: it was not run.
+    fn spawn(&self, path: &CStr, marker: &Marker) -> Result<Result<i32, Errno>, Errno> {
+        let marker = CString::new(format!("{}={marker}", marker::VARIABLE)).map_err(|_| Errno::EINVAL)?;
+        let own = self.environment.iter().copied();
+        let environment: Vec<&CStr> = own.chain([marker.as_c_str()]).collect();
+        let mut attributes = PosixSpawnAttr::init()?;
+        // As the kernel starts a helper: no signal ignored or blocked.
+        attributes.set_sigdefault(&SigSet::all())?;
+        attributes.set_sigmask(&SigSet::empty())?;
+        attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
+        let child = posix_spawn(path, &PosixSpawnFileActions::init()?, &attributes, &self.arguments, &environment)?;
+        Ok(loop {
+            match waitpid(child, None) {
+                Ok(WaitStatus::Exited(_, status)) => break Ok(status),
+                Ok(WaitStatus::Signaled(_, signal, _)) => break Ok(128 + signal as i32),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => break Err(error),
+            }
+        })
+    }
+
     /// Whether the candidate that `marker` names is a real modprobe, whose `install` line runs us. Otherwise we are in its
     /// place, and the one after it comes next.
     fn is_hook_of(&self, marker: &Marker) -> bool {
         let parent = format!("/proc/{}/exe", nix::unistd::getppid());
+        let is_parent = |candidate: &CString| {
+            let candidate = std::fs::metadata(candidate.to_string_lossy().as_ref());
+            matches!((candidate, std::fs::metadata(&parent)), (Ok(a), Ok(b)) if same_file(&a, &b))
+        };
         marker.depth <= marker::MAX_DEPTH / 2
-            && self.candidates.get(marker.candidate).is_some_and(|candidate| {
-                let candidate = std::fs::metadata(candidate.to_string_lossy().as_ref());
-                matches!((candidate, std::fs::metadata(parent)), (Ok(a), Ok(b)) if same_file(&a, &b))
-            })
+            && (self.is_installing || self.candidates.get(marker.candidate).is_some_and(is_parent))
     }
 }
 
@@ -198,26 +240,6 @@ fn watch_for_loops() {
     let action = SigAction::new(SigHandler::Handler(led_back), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler only stores to an atomic.
     let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
-}
-
-/// Runs one candidate: its status, or why that could not be had. The outer error: it was not run.
-fn spawn(path: &CStr, arguments: &[CString], marker: &Marker) -> Result<Result<i32, Errno>, Errno> {
-    let marker = CString::new(format!("{}={marker}", marker::VARIABLE)).map_err(|_| Errno::EINVAL)?;
-    let environment: Vec<&CStr> = ENVIRONMENT.into_iter().chain([marker.as_c_str()]).collect();
-    let mut attributes = PosixSpawnAttr::init()?;
-    // As the kernel starts a helper: no signal ignored or blocked.
-    attributes.set_sigdefault(&SigSet::all())?;
-    attributes.set_sigmask(&SigSet::empty())?;
-    attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
-    let child = posix_spawn(path, &PosixSpawnFileActions::init()?, &attributes, arguments, &environment)?;
-    Ok(loop {
-        match waitpid(child, None) {
-            Ok(WaitStatus::Exited(_, status)) => break Ok(status),
-            Ok(WaitStatus::Signaled(_, signal, _)) => break Ok(128 + signal as i32),
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => break Err(error),
-        }
-    })
 }
 
 /// Whether `candidate` is a program, and not this one.

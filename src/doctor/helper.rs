@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use super::capabilities::has_sys_module;
 use super::kernel_config::Setting;
 use super::{Case, Cause, Finding, Seen, libraries};
-use crate::host::{HELPER, KERNEL_MODPROBE, LKRG};
+use crate::host::{Divert, HELPER, KERNEL_MODPROBE, LKRG, MODPROBE, REAL};
 use crate::modules;
 use crate::text::Text;
 
@@ -24,7 +24,7 @@ pub fn look(case: &Case) -> Seen {
         return Seen::Nothing(format!("{}: can't be read", case.shown(KERNEL_MODPROBE)));
     };
     let mut findings: Vec<Finding> =
-        [fixed_path(case), wrong(case, &helper), powerless(case), killed(case, &helper), unable(case)]
+        [fixed_path(case), wrong(case, &helper), powerless(case), killed(case, &helper), stranded(case), unable(case)]
             .into_iter()
             .flatten()
             .collect();
@@ -146,9 +146,24 @@ fn killed(case: &Case, helper: &[u8]) -> Option<Finding> {
     )
 }
 
+/// A guard in modprobe's place that has no real modprobe to hand requests to.
+fn stranded(case: &Case) -> Option<Finding> {
+    let is_alone = case.is_whole() && case.host.divert() == Divert::InPlace && case.host.real_modprobe().is_none();
+    is_alone.then(|| {
+        let [real, _] = REAL;
+        Finding::new(Cause::Helper, "the guard stands in modprobe's place, and the real modprobe is gone")
+            .evidence(format!("{}: leads to {HELPER}; {real}: not there", case.shown(MODPROBE)))
+            .fix(case.distribution.install("kmod", "kmod"))
+            .fix("sh /usr/lib/modprobe-guard/divert.sh off")
+            .fix(load(case))
+    })
+}
+
 /// A modprobe that can't start, whoever runs it: a shared library is missing.
 fn unable(case: &Case) -> Option<Finding> {
-    let (path, bytes) = MODPROBES.iter().find_map(|path| Some((*path, case.host.read(path, 16 << 20).ok()?)))?;
+    // In modprobe's place may be the guard, which needs none.
+    let mut modprobes = case.host.real_modprobe().into_iter().chain(MODPROBES);
+    let (path, bytes) = modprobes.find_map(|path| Some((path, case.host.read(path, 16 << 20).ok()?)))?;
     if !libraries::are_collected(case) {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::commands::{load, quoted_name};
 use super::{Case, Cause, Finding, Seen};
-use crate::host::{ETC, HELPER, KERNEL_MODPROBE};
+use crate::host::{ETC, KERNEL_MODPROBE};
 use crate::judge::Judge;
 use crate::model::{Action, Caller, ModuleState, Request};
 use crate::text::Text;
@@ -25,8 +25,7 @@ pub fn look(case: &Case) -> Seen {
         return Seen::Well(format!("{word}: {rule}{who}"));
     }
     // Where the kernel runs another program, nobody asks us.
-    let helper = case.host.line(KERNEL_MODPROBE);
-    if helper.as_ref().is_some_and(|helper| helper != HELPER.as_bytes()) {
+    if case.host.line(KERNEL_MODPROBE).is_some() && !case.host.is_armed() {
         return Seen::Well(format!("would block it ({rule}), but the kernel does not ask the guard"));
     }
     let decided = verdict.module.as_ref().map_or_else(|| case.name(), ToString::to_string);

@@ -3,7 +3,6 @@
 use super::commands::comment_out;
 use super::{Case, Cause, Finding, Seen};
 use crate::conntrack::{self, Goals, Wanted};
-use crate::host::{HELPER, KERNEL_MODPROBE};
 use crate::judge;
 use crate::modules::Says;
 
@@ -174,7 +173,7 @@ fn will_size(case: &Case) -> bool {
 
 /// Whether the kernel asks the guard.
 pub fn is_armed(case: &Case) -> bool {
-    case.host.line(KERNEL_MODPROBE).is_some_and(|helper| helper == HELPER.as_bytes())
+    case.host.is_armed()
 }
 
 /// A table that nobody chose to be so small.

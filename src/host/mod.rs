@@ -4,6 +4,7 @@
 
 pub mod child;
 mod directory;
+mod divert;
 pub mod identity;
 pub mod machine;
 mod modules;
@@ -22,6 +23,7 @@ use nix::sys::stat::Mode;
 use crate::text::Text;
 
 pub use directory::Directory;
+pub use divert::{ARMED, Divert, MODPROBE, REAL};
 pub use policy::{InForce, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.

@@ -8,6 +8,8 @@ use crate::requester::{Candidate, Parent, Searched, task};
 const MAX_BETWEEN: usize = 4;
 /// Executables that are shells.
 const SHELLS: [&[u8]; 7] = [b"sh", b"dash", b"bash", b"busybox", b"ash", b"ksh", b"zsh"];
+/// Executables that are modprobe: as kmod, by itself, and us in its place.
+const MODPROBES: [&[u8]; 3] = [b"kmod", b"modprobe", b"modprobe-guard"];
 
 /// Finds the process that wanted us to run.
 pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, Option<Candidate>) {
@@ -23,7 +25,8 @@ pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, 
             break;
         }
         let above = stat.parent;
-        let Some(next) = read(above) else { break };
+        // Above what the kernel started nobody asked.
+        let Some(next) = read(above).filter(|stat| !stat.is_kernel_thread) else { break };
         (pid, stat) = (above, next);
     }
     let candidate =
@@ -41,7 +44,7 @@ fn still_ours(host: &Host, pid: i32) -> bool {
 fn only_runs_us(host: &Host, caller: Caller, pid: i32) -> bool {
     let Some(exe) = task::executable(host, pid) else { return false };
     let exe = base_name(exe.as_bytes());
-    let may_be = SHELLS.contains(&exe) || (caller == Caller::Hook && (exe == b"kmod" || exe == b"modprobe"));
+    let may_be = SHELLS.contains(&exe) || (runs_below_modprobe(caller) && MODPROBES.contains(&exe));
     // Reading a command line is what may hang, so it is not done without need.
     may_be
         && task::command_line(host, pid).is_some_and(|line| {
@@ -50,7 +53,7 @@ fn only_runs_us(host: &Host, caller: Caller, pid: i32) -> bool {
         })
 }
 
-/// `sh -c 'modprobe …'`, and for a hook the modprobe whose `install` line ran us.
+/// `sh -c 'modprobe …'`, and the modprobe whose `install` line ran us.
 fn only_runs_modprobe(caller: Caller, line: &[&[u8]]) -> bool {
     match line {
         [shell, option, command, ..] if SHELLS.contains(&base_name(shell)) || base_name(shell) == b"-sh" => {
@@ -60,9 +63,14 @@ fn only_runs_modprobe(caller: Caller, line: &[&[u8]]) -> bool {
             let is_ours = matches!(base_name(program), b"modprobe" | b"modprobe-guard");
             is_option && is_ours && !command.iter().any(|byte| b";&|\n`".contains(byte))
         }
-        [program, ..] => caller == Caller::Hook && base_name(program) == b"modprobe",
+        [program, ..] => runs_below_modprobe(caller) && base_name(program) == b"modprobe",
         [] => false,
     }
+}
+
+/// An `install` line may run us, be it as what we are or in modprobe's place.
+fn runs_below_modprobe(caller: Caller) -> bool {
+    matches!(caller, Caller::Hook | Caller::Modprobe)
 }
 
 fn base_name(path: &[u8]) -> &[u8] {
@@ -90,7 +98,8 @@ mod tests {
         ] {
             let bytes: Vec<&[u8]> = line.iter().map(|argument| argument.as_bytes()).collect();
             assert_eq!(only_runs_modprobe(Caller::Hook, &bytes), hook, "{line:?}");
-            assert_eq!(only_runs_modprobe(Caller::Modprobe, &bytes), other, "{line:?}");
+            assert_eq!(only_runs_modprobe(Caller::Modprobe, &bytes), hook, "{line:?}");
+            assert_eq!(only_runs_modprobe(Caller::Xtables, &bytes), other, "{line:?}");
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The helper: one request from argv to exit status.
 
+mod call;
 mod descriptors;
 mod lifeboat;
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{c_char, c_int};
 use std::time::Instant;
 
 use crate::audit::{self, Sinks};
@@ -17,6 +18,7 @@ use crate::policy::Policy;
 use crate::requester::{Parent, Wishes, identify};
 use crate::text::Text;
 
+use call::Call;
 use lifeboat::Phase;
 
 /// The whole life of `modprobe-guard`.
@@ -24,26 +26,22 @@ use lifeboat::Phase;
 /// # Safety
 /// `argv` is the process's own argument vector: `argc` pointers to C strings that nobody frees.
 pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    descriptors::occupy();
     // SAFETY: as above.
-    unsafe { lifeboat::launch(argc, argv) };
-    let arguments: Vec<&[u8]> = (0..usize::try_from(argc).unwrap_or(0))
-        // SAFETY: each of the first argc pointers leads to a C string.
-        .map(|at| unsafe { CStr::from_ptr(*argv.add(at)) }.to_bytes())
-        .collect();
-    // SAFETY: a C string, looked up before anything could change the environment.
-    let marker = unsafe {
-        let value = libc::getenv(c"MODPROBE_GUARD".as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
-    };
-    run(&arguments, marker)
+    let call = unsafe { Call::new(argc, argv) };
+    // SAFETY: as above.
+    unsafe { call.step_aside(argv) };
+    descriptors::occupy();
+    lifeboat::launch(&call.arguments);
+    run(&call)
 }
 
-fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
+fn run(call: &Call) -> i32 {
     let started = Instant::now();
+    let argv = &call.bytes()[..];
+    let marker = call.marker;
     // An `install` line below the modprobe that a failure left to is in nobody's place: it is judged like any other, and
     // should that fail as well, leaving takes `--ignore-install` and comes back no more.
-    let is_hook = argv.get(1).is_some_and(|argument| argument == b"--hook");
+    let is_hook = invocation::is_hook(argv) || call.installing.is_some();
     if marker == Some(lifeboat::LEFT) && !is_hook {
         audit::complain("failed, and was run again in modprobe's place; set `delegate` in the policy to the real one");
         return 1;
@@ -51,17 +49,27 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
     let host = Host::this();
     let parent = Parent::of_ours(&host);
     let told = marker;
-    let marker = marker.and_then(|value| Marker::believed(value, [parent.pid, parent.grandparent]));
-    let in_force = host.policy_in_force();
+    let ancestors = call.ancestors(&host, [parent.pid, parent.grandparent]);
+    let mut marker = marker.and_then(|value| Marker::believed(value, &ancestors));
+    let mut in_force = host.policy_in_force();
+    delegate::follow_divert(&host, &mut in_force.policy.defaults.delegate);
+    let in_force = in_force;
     let policy = &in_force.policy;
     let is_off = judge::is_off(&host);
     lifeboat::set_failure_allows(is_off || policy.defaults.on_failure != Action::Block);
     lifeboat::set_delegate(&policy.defaults.delegate);
-    let load = match invocation::parse(argv, parent.kind) {
+    let invocation = invocation::parse(argv, parent.kind);
+    // The modprobe in an `install` line may ask for anything; decided is only the module that the line stands for.
+    if let (Invocation::Load(load), Some(module)) = (&invocation, call.installing)
+        && !invocation::is_all_for(argv, load, module)
+    {
+        marker = None;
+    }
+    let load = match invocation {
         Invocation::Load(load) if marker.is_none() => load,
         // What loads nothing needs no verdict, and what was decided once is not decided again.
         _ => match endless(&host, parent, told) {
-            None => return pass_on(&host, policy, argv, marker),
+            None => return pass_on(&host, policy, call, marker),
             Some(failure) => {
                 audit::complain(&failure);
                 return 1;
@@ -98,7 +106,7 @@ fn run(argv: &[&[u8]], marker: Option<&[u8]>) -> i32 {
         let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
         lifeboat::drop_arguments(&blocked);
         lifeboat::set_phase(Phase::Permitted);
-        carry_out(&host, &judge, argv, told, &mut cases, &requester)
+        carry_out(&host, &judge, call, &mut cases, &requester)
     };
     let refused = cases.iter().filter(|case| case.is_blocked() && !load.quiet);
     let refusals: Vec<String> = refused.map(Case::refusal).collect();
@@ -139,10 +147,11 @@ fn endless(host: &Host, parent: Parent, told: Option<&[u8]>) -> Option<String> {
 }
 
 /// Hands the arguments on as they came, without a verdict and without a record.
-fn pass_on(host: &Host, policy: &Policy, argv: &[&[u8]], marker: Option<Marker>) -> i32 {
+fn pass_on(host: &Host, policy: &Policy, call: &Call, marker: Option<Marker>) -> i32 {
     lifeboat::set_phase(Phase::Permitted);
     lifeboat::stop_clock();
-    let ran = Plan::new(&policy.defaults.delegate, argv, marker).run(host);
+    let plan = Plan::new(&policy.defaults.delegate, &call.bytes(), marker).with_environment(&call.environment);
+    let ran = Plan { is_installing: call.installing.is_some(), ..plan }.run(host);
     if let Some(status) = ran.status {
         lifeboat::set_status(status);
     }
@@ -230,15 +239,9 @@ impl Case {
 
 /// Runs the delegate for all that was permitted, and where a rule says so, sets what belongs to it before we exit:
 /// until then the requester waits and the table is empty.
-fn carry_out(
-    host: &Host,
-    judge: &Judge,
-    argv: &[&[u8]],
-    told: Option<&[u8]>,
-    cases: &mut [Case],
-    requester: &Requester,
-) -> Ran {
+fn carry_out(host: &Host, judge: &Judge, call: &Call, cases: &mut [Case], requester: &Requester) -> Ran {
     let blocked: Vec<usize> = cases.iter().filter(|case| case.is_blocked()).map(|case| case.at).collect();
+    let argv = call.bytes();
     let permitted = argv.iter().enumerate().filter(|(at, _)| !blocked.contains(at)).map(|(_, argument)| *argument);
     let permitted: Vec<&[u8]> = permitted.collect();
     let wanted = Wanted::new(judge.policy(), judge.config());
@@ -251,7 +254,8 @@ fn carry_out(
     }
 
     lifeboat::stop_clock();
-    let mut ran = Plan::new(&judge.policy().defaults.delegate, &permitted, None).below(told).run(host);
+    let plan = Plan::new(&judge.policy().defaults.delegate, &permitted, None).with_environment(&call.environment);
+    let mut ran = plan.below(call.marker).run(host);
     let Some(status) = &mut ran.status else {
         lifeboat::run_clock();
         return ran;

@@ -128,3 +128,60 @@ fn rules_that_ask_who_are_refused_where_one_answer_serves_all() {
         let _ = fs::remove_file(root.path().join("etc/modprobe-guard/policy.bin"));
     }
 }
+
+#[test]
+fn in_modprobes_place_the_kernel_keeps_its_path() {
+    let root = host();
+    let path = |path: &str| root.path().join(path);
+    fs::write(path("etc/modprobe-guard/policy.toml"), "version = 1\n").unwrap();
+    fs::create_dir_all(path("sbin")).unwrap();
+    fs::rename(path("usr/sbin/real-modprobe"), path("sbin/modprobe.unguarded")).unwrap();
+    std::os::unix::fs::symlink(HELPER, path("sbin/modprobe")).unwrap();
+    // LKRG lets the kernel run that one.
+    fs::create_dir(path("proc/sys/lkrg")).unwrap();
+    fs::write(path("proc/sys/lkrg/umh_enforce"), "1\n").unwrap();
+    let run = |arguments: &[&str]| guard(root.path(), arguments, Stdio::piped());
+    let seen = || {
+        let status = String::from_utf8(run(&["--json", "status"]).stdout).unwrap();
+        let is = |text: &str| status.contains(text);
+        (
+            helper(root.path()),
+            path("run/modprobe-guard.armed").exists(),
+            is("\"armed\":true"),
+            is("\"divert\":\"in place\""),
+        )
+    };
+    let kernel = |helper: &str| fs::write(path("proc/sys/kernel/modprobe"), format!("{helper}\n")).unwrap();
+
+    assert_eq!(seen(), ("/sbin/modprobe".into(), false, false, true));
+    let output = run(&["enable"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(seen(), ("/sbin/modprobe".into(), true, true, true));
+    assert_eq!(run(&["disable"]).status.code(), Some(0));
+    assert_eq!(seen(), ("/sbin/modprobe".into(), false, false, true));
+
+    // Armed before it was diverted: the kernel gets its own path back, and asks us all the same.
+    kernel(HELPER);
+    assert_eq!(run(&["enable"]).status.code(), Some(0));
+    assert_eq!(seen(), ("/sbin/modprobe".into(), true, true, true));
+    assert_eq!(run(&["disable"]).status.code(), Some(0));
+
+    kernel("/opt/another");
+    assert_eq!(run(&["enable"]).status.code(), Some(1));
+    assert_eq!(seen(), ("/opt/another".into(), false, false, true));
+    assert_eq!(run(&["enable", "--force"]).status.code(), Some(0));
+    assert_eq!(seen(), ("/sbin/modprobe".into(), true, true, true));
+    assert_eq!(run(&["disable"]).status.code(), Some(0));
+    assert_eq!(seen(), ("/opt/another".into(), false, false, true));
+
+    // Lost to another one: armed for nobody, and said.
+    kernel("/sbin/modprobe");
+    assert_eq!(run(&["enable"]).status.code(), Some(0));
+    fs::remove_file(path("sbin/modprobe")).unwrap();
+    fs::copy("/bin/true", path("sbin/modprobe")).unwrap();
+    assert_eq!(seen(), ("/sbin/modprobe".into(), true, false, false));
+    let output = run(&["status"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("/sbin/modprobe: is not the guard any more"), "{text}");
+}

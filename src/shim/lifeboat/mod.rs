@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
 
 use crate::delegate::{ENVIRONMENT, VARIABLE, is_native};
+use crate::invocation;
 
 pub use clock::{policy_is_known, run_clock, stop_clock};
 
@@ -57,26 +58,21 @@ pub enum Phase {
     Delegated,
 }
 
-/// Lays everything out; call it first.
-///
-/// # Safety
-/// `argv` is the process's own argument vector: `argc` pointers to C strings that nobody frees.
-pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
+/// Lays everything out for a process with these arguments; call it first.
+pub fn launch(argv: &[&'static CStr]) {
     ANSWERING.store(own_pid(), SeqCst);
-    let count = usize::try_from(argc).unwrap_or(0);
-    if count < MAX_ARGUMENTS {
-        for (at, slot) in ARGUMENTS.iter().enumerate().take(count) {
-            // SAFETY: `at` is below argc.
-            let argument = unsafe { *argv.add(at) }.cast_mut();
-            // SAFETY: an argument is a C string.
-            let is_hook = at == 1 && unsafe { CStr::from_ptr(argument) } == c"--hook";
-            slot.store(if is_hook { c"--ignore-install".as_ptr().cast_mut() } else { argument }, SeqCst);
-        }
-        if let Some(first) = ARGUMENTS.first() {
-            first.store(c"modprobe".as_ptr().cast_mut(), SeqCst);
+    let bytes: Vec<&[u8]> = argv.iter().take(2).map(|argument| argument.to_bytes()).collect();
+    if argv.len() < MAX_ARGUMENTS {
+        for (at, (slot, argument)) in ARGUMENTS.iter().zip(argv).enumerate() {
+            let argument = match at {
+                0 => c"modprobe",
+                1 if invocation::is_hook(&bytes) => c"--ignore-install",
+                _ => argument,
+            };
+            slot.store(argument.as_ptr().cast_mut(), SeqCst);
         }
     }
-    if let Some((device, inode)) = identity(c"/proc/self/exe").or_else(|| identity(c"/usr/sbin/modprobe-guard")) {
+    if let Some((device, inode)) = own_identity() {
         store_identity(device, inode);
     }
     use_alternate_stack();
@@ -194,7 +190,7 @@ fn become_modprobe() {
 }
 
 /// [`crate::delegate::KNOWN`] as C strings: none can be made when memory is what we lack.
-const KNOWN_PATHS: [&CStr; 6] =
+pub const KNOWN_PATHS: [&CStr; 6] =
     [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
 
 extern "C" fn on_signal(signal: c_int) {
@@ -269,7 +265,13 @@ pub fn exit(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-fn identity(path: &CStr) -> Option<(u64, u64)> {
+/// Device and inode of this program.
+pub fn own_identity() -> Option<(u64, u64)> {
+    identity(c"/proc/self/exe").or_else(|| identity(c"/usr/sbin/modprobe-guard"))
+}
+
+/// Device and inode of what `path` leads to.
+pub fn identity(path: &CStr) -> Option<(u64, u64)> {
     // SAFETY: stat fills a buffer of ours, which all zeroes is a value of.
     unsafe {
         let mut found: libc::stat = std::mem::zeroed();

@@ -237,6 +237,22 @@ pub const NOT_THERE: &[Case] = &[
         &["helper", "not-loaded"],
     ),
     ("LKRG", |host| host.write("proc/sys/lkrg/umh_enforce", "1\n"), &["helper", "not-loaded"]),
+    ("guard in modprobe's place, LKRG", |host| host.divert(true), &["not-loaded"]),
+    (
+        "guard's rule, in modprobe's place",
+        |host| {
+            host.divert(true);
+            host.policy("[[rule]]\nid = \"no\"\nmodules = [\"nf_conntrack\"]\naction = \"block\"\n");
+        },
+        &["guard-policy", "not-loaded"],
+    ),
+    (
+        "guard in modprobe's place, and no modprobe",
+        |host| {
+            host.divert(false);
+        },
+        &["helper", "not-loaded"],
+    ),
     (
         "container",
         |host| {

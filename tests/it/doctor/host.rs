@@ -144,6 +144,16 @@ impl Broken {
         self.guard(&["apply"]);
     }
 
+    /// The guard in modprobe's place, armed, where LKRG lets the kernel run no other helper; with the `real` one aside.
+    pub fn divert(&self, real: bool) {
+        fs::rename(self.path("sbin/modprobe"), self.path(if real { "sbin/modprobe.unguarded" } else { "gone" }))
+            .unwrap();
+        self.link("/usr/sbin/modprobe-guard", "sbin/modprobe");
+        self.write("proc/sys/kernel/modprobe", "/sbin/modprobe\n");
+        self.write("proc/sys/lkrg/umh_enforce", "1\n");
+        self.write("run/modprobe-guard.armed", "");
+    }
+
     /// Takes modules out of the running kernel.
     pub fn unload(&self, modules: &[&str]) {
         let lines = fs::read_to_string(self.path("proc/modules")).unwrap();
