@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::{Common, apply, exit, hooks, tables};
+use super::{Common, apply, exit, hooks, tables, umh};
 use crate::conntrack::{self, Wanted};
 use crate::delegate::{self, Plan};
 use crate::host::{ARMED, Divert, HELPER, HOOKS, Host, KERNEL_MODPROBE, MODPROBE, RUN};
@@ -109,7 +109,7 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
         };
         return Err(format!("{KERNEL_MODPROBE}: is {what}; take its place with guard enable --force"));
     }
-    if let Some(problem) = killed_by_lkrg(host).filter(|_| !force && !is_diverted) {
+    if let Some(problem) = umh::forbids(host).filter(|_| !force) {
         return Err(problem);
     }
     can_work(host)?;
@@ -138,16 +138,6 @@ fn set(host: &Host, path: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{KERNEL_MODPROBE}: does not keep what is written; is the kernel locked down?"))
-}
-
-/// The Linux Kernel Runtime Guard kills helpers of the kernel that are not on its own list, of which we are not.
-pub fn killed_by_lkrg(host: &Host) -> Option<String> {
-    let enforced = host.lkrg_enforces()?;
-    Some(format!(
-        "{}: is {enforced}: LKRG would kill us at every request; set lkrg.umh_enforce to 0, or have the guard in \
-         modprobe's own place, which LKRG permits: install/install.sh --divert",
-        crate::host::LKRG
-    ))
 }
 
 /// A table that was there before us and is too small gets its size now, if the policy sizes tables: no request will

@@ -29,6 +29,7 @@ mod hooks;
 mod log;
 mod status;
 mod tables;
+mod umh;
 mod ways;
 
 use std::ffi::OsString;

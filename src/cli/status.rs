@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::hooks::Hooks;
 use super::ways::{self, Way};
-use super::{Common, enable, exit};
+use super::{Common, enable, exit, umh};
 use crate::conntrack::{self, MAX_NAME, Wanted};
 use crate::host::{Divert, HELPER, HOOKS, Host, MODPROBE};
 use crate::judge;
@@ -79,7 +79,7 @@ fn look(host: &Host) -> Status {
         if host.open(HELPER).is_err() {
             problems.push(format!("{HELPER}: not there, and the kernel runs it; run install/install.sh"));
         }
-        problems.extend(enable::killed_by_lkrg(host));
+        problems.extend(umh::killed_by_lkrg(host));
     }
     problems.extend(misplaced(host, divert));
     let in_force = host.policy_in_force();

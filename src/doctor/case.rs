@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::distribution::Distribution;
-use super::kernel_config::KernelConfig;
 use super::kernel_log::KernelLog;
 use super::live::{Live, live_modules};
 use crate::conntrack::sysctl_d::{Assignment, SysctlD};
 use crate::host::Host;
+use crate::host::kernel_config::KernelConfig;
 use crate::model::Requester;
 use crate::modules::{
     Config, Dependencies, IndexFile, Lookup, Object, Tree, is_module_file, module_of_path, normalise,

@@ -1,11 +1,11 @@
 //! The program that the kernel runs to load modules: there, able to run, and allowed to do it.
 
-use super::commands::{comment_out, load, quoted};
 use std::os::unix::fs::MetadataExt;
 
 use super::capabilities::has_sys_module;
-use super::kernel_config::Setting;
+use super::commands::{comment_out, load, quoted};
 use super::{Case, Cause, Finding, Seen, libraries};
+use crate::host::kernel_config::Setting;
 use crate::host::{Divert, HELPER, KERNEL_MODPROBE, LKRG, MODPROBE, REAL};
 use crate::modules;
 use crate::text::Text;

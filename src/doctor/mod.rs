@@ -17,7 +17,6 @@ mod distribution;
 mod file;
 mod helper;
 mod insertion;
-mod kernel_config;
 mod kernel_log;
 mod libraries;
 mod live;

@@ -3,8 +3,8 @@
 use super::case::Unpacked;
 use super::commands::{load, quoted};
 use super::distribution::Family;
-use super::kernel_config::Setting;
 use super::{Case, Cause, Finding, Seen};
+use crate::host::kernel_config::Setting;
 use crate::modules::Compression;
 use crate::text::Text;
 

@@ -1,9 +1,9 @@
 //! Whether the kernel was built with what the module is, and whether modprobe can read the module's file.
 
 use super::commands::{depmod, load, quoted};
-use super::kernel_config::Setting;
 use super::{Case, Cause, Finding, Seen, libraries};
 use crate::delegate::KNOWN;
+use crate::host::kernel_config::Setting;
 use crate::modules::Compression;
 
 /// What modules are called in the kernel's configuration, as far as no rule tells.

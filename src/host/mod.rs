@@ -6,6 +6,7 @@ pub mod child;
 mod directory;
 mod divert;
 pub mod identity;
+pub mod kernel_config;
 pub mod machine;
 mod modules;
 mod policy;

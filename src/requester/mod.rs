@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::host::child::{self, Answers};
+use crate::host::kernel_config::{KernelConfig, Setting};
 use crate::invocation::ParentKind;
 use crate::model::{self, Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
@@ -242,11 +243,8 @@ fn complete(host: &Host, wishes: &Wishes<'_>, searched: &Searched, described: &[
 pub fn cannot_tell(host: &Host) -> Option<String> {
     const DUPLICATES: &str = "CONFIG_MODULE_DEBUG_AUTOLOAD_DUPS";
     // The parameter is there if the kernel was built so (kernel/module/dups.c).
-    let release = host.kernel().unwrap_or_default();
-    let config = host.read(format!("/boot/config-{release}"), 1 << 20).unwrap_or_default();
-    let is_set = |line: &[u8]| line.strip_prefix(DUPLICATES.as_bytes()) == Some(b"=y");
-    if host.exists("/sys/module/module/parameters/enable_dups_trace") || config.split(|&byte| byte == b'\n').any(is_set)
-    {
+    let is_built_so = || KernelConfig::of_running(host).get(DUPLICATES) == Setting::Yes;
+    if host.exists("/sys/module/module/parameters/enable_dups_trace") || is_built_so() {
         return Some(format!("its kernel gives one answer to all who ask for a name within 60 s ({DUPLICATES})"));
     }
     if !host.is_this() || waiting::can_be_seen(host) {

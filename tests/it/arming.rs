@@ -66,6 +66,31 @@ fn arming_and_disarming_need_no_reader() {
 }
 
 #[test]
+fn where_the_kernel_runs_one_program_for_all_only_force_arms() {
+    let root = host();
+    fs::create_dir(root.path().join("boot")).unwrap();
+    for (path, said_of_it) in [("/sbin/usermode-helper", "install.sh --divert"), ("", "runs no helper")] {
+        let config = format!("CONFIG_STATIC_USERMODEHELPER=y\nCONFIG_STATIC_USERMODEHELPER_PATH=\"{path}\"\n");
+        fs::write(root.path().join("boot/config-6.1.0"), config).unwrap();
+        let output = guard(root.path(), &["enable"], Stdio::null());
+        assert_eq!((output.status.code(), helper(root.path()).as_str()), (Some(1), "/sbin/modprobe"));
+        assert!(said(&output).contains(said_of_it), "{}", said(&output));
+        let output = guard(root.path(), &["enable", "--force"], Stdio::null());
+        assert_eq!((output.status.code(), helper(root.path()).as_str()), (Some(0), HELPER), "{}", said(&output));
+        assert_eq!(guard(root.path(), &["disable"], Stdio::null()).status.code(), Some(0));
+    }
+    // One that is us already, or a kernel without such a thing.
+    for config in [
+        "CONFIG_STATIC_USERMODEHELPER=y\nCONFIG_STATIC_USERMODEHELPER_PATH=\"/usr/sbin/modprobe-guard\"\n",
+        "CONFIG_A=y\n",
+    ] {
+        fs::write(root.path().join("boot/config-6.1.0"), config).unwrap();
+        assert_eq!(guard(root.path(), &["enable"], Stdio::null()).status.code(), Some(0));
+        assert_eq!(guard(root.path(), &["disable"], Stdio::null()).status.code(), Some(0));
+    }
+}
+
+#[test]
 fn where_lkrg_kills_helpers_only_force_arms() {
     let root = host();
     fs::create_dir(root.path().join("proc/sys/lkrg")).unwrap();

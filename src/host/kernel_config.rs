@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::host::Host;
+use super::Host;
 use crate::modules::unpack;
 
 /// A configuration has some 300 KiB.
@@ -48,6 +48,11 @@ impl KernelConfig {
             }
         }
         KernelConfig::default()
+    }
+
+    /// That of the running kernel.
+    pub fn of_running(host: &Host) -> KernelConfig {
+        KernelConfig::read(host, &host.kernel().unwrap_or_default(), true)
     }
 
     /// What is set for `key`, which begins with `CONFIG_`.
