@@ -20,6 +20,8 @@ pub struct Judge<'a> {
     tree: Tree,
     config: Config,
     is_off: bool,
+    /// Whether modules that are live count as such.
+    sees_live: bool,
     failures: Vec<String>,
 }
 
@@ -81,7 +83,13 @@ impl<'a> Judge<'a> {
         let tree = host.modules(kernel);
         let (config, failures) = host.modprobe_config(kernel);
         let is_off = is_off(host);
-        Judge { host, kernel, policy, tree, config, is_off, failures }
+        Judge { host, kernel, policy, tree, config, is_off, sees_live: true, failures }
+    }
+
+    /// The same whatever state the host is in: with nothing loaded, since what is live is not judged, and not switched
+    /// off.
+    pub fn of_policy_alone(self) -> Judge<'a> {
+        Judge { sees_live: false, is_off: false, ..self }
     }
 
     /// The release of the kernel that is judged for.
@@ -109,7 +117,9 @@ impl<'a> Judge<'a> {
         // What a hook hands on skips the `install` line that ran it.
         let flags = Flags { ignore_install: request.caller == Caller::Hook, use_blacklist: false };
         let name = request.name.as_bytes();
-        let closure = modules::resolve(name, flags, &self.tree, &self.config, |module| self.host.is_live(module));
+        let closure = modules::resolve(name, flags, &self.tree, &self.config, |module| {
+            self.sees_live && self.host.is_live(module)
+        });
         let verdict = self.decide(&request, &closure, requester);
         let mut failures = self.failures.clone();
         match &closure.index {

@@ -49,20 +49,18 @@ impl Assumed {
             let (key, value) = fact.split_once('=').unwrap_or((fact, ""));
             let Some((key, possible)) = KEYS.into_iter().find(|(known, _)| *known == key) else {
                 let known = KEYS.map(|(known, _)| known).join(", ");
-                return Err(format!("--as {}: unknown key `{}`; known: {known}", Text::from(&**fact), Text::from(key)));
+                return Err(format!("{}: unknown key `{}`; known: {known}", Text::from(&**fact), Text::from(key)));
             };
             if key != "ancestor" && seen.contains(&key) {
-                return Err(format!("--as {}: `{key}` is given twice; only `ancestor` can be", Text::from(&**fact)));
+                return Err(format!("{}: `{key}` is given twice; only `ancestor` can be", Text::from(&**fact)));
             }
             seen.push(key);
-            assumed.add(key, value).ok_or_else(|| format!("--as {}: write {possible}", Text::from(&**fact)))?;
+            assumed.add(key, value).ok_or_else(|| format!("{}: write {possible}", Text::from(&**fact)))?;
         }
         // Of nobody there is nothing to say.
         if assumed.requester.confidence == Confidence::Unknown {
             if let Some(key) = seen.iter().find(|key| !matches!(**key, "confidence" | "caller")) {
-                return Err(format!(
-                    "--as confidence=unknown: nothing is known of such a requester; leave `{key}` out"
-                ));
+                return Err(format!("confidence=unknown: nothing is known of such a requester; leave `{key}` out"));
             }
             assumed.requester = Requester::unknown();
         }
@@ -214,25 +212,25 @@ mod tests {
     fn what_cannot_be_meant_is_told_with_what_can() {
         let keys = "exe, ancestor, unit, container, uid, auid, userns, caller, confidence";
         for (facts, error) in [
-            (&["comm=x"][..], format!("--as comm=x: unknown key `comm`; known: {keys}")),
-            (&["x\u{1b}"], format!("--as x\\x1b: unknown key `x\\x1b`; known: {keys}")),
-            (&["unit"], "--as unit: write a unit's whole name, or none: unit=docker.service".into()),
-            (&["unit=docker"], "--as unit=docker: write a unit's whole name, or none: unit=docker.service".into()),
-            (&["exe=a"], "--as exe=a: write an absolute path: exe=/usr/bin/dockerd".into()),
-            (&["ancestor=/a/"], "--as ancestor=/a/: write an absolute path: ancestor=/usr/bin/dockerd".into()),
-            (&["container="], "--as container=: write true, false, or a name or id: container=web".into()),
-            (&["uid=root"], "--as uid=root: write a number up to 4294967294: uid=1000".into()),
-            (&["uid=4294967295"], "--as uid=4294967295: write a number up to 4294967294: uid=1000".into()),
-            (&["uid=1-2"], "--as uid=1-2: write a number up to 4294967294: uid=1000".into()),
-            (&["uid=+1"], "--as uid=+1: write a number up to 4294967294: uid=1000".into()),
-            (&["auid=-1"], "--as auid=-1: write a number up to 4294967294, or none: auid=1000".into()),
-            (&["userns=mine"], "--as userns=mine: write host or other".into()),
-            (&["caller=me"], "--as caller=me: write kernel, xtables, modprobe or hook".into()),
-            (&["confidence=assumed"], "--as confidence=assumed: write exact, likely, ambiguous or unknown".into()),
-            (&["uid=1", "uid=1"], "--as uid=1: `uid` is given twice; only `ancestor` can be".into()),
+            (&["comm=x"][..], format!("comm=x: unknown key `comm`; known: {keys}")),
+            (&["x\u{1b}"], format!("x\\x1b: unknown key `x\\x1b`; known: {keys}")),
+            (&["unit"], "unit: write a unit's whole name, or none: unit=docker.service".into()),
+            (&["unit=docker"], "unit=docker: write a unit's whole name, or none: unit=docker.service".into()),
+            (&["exe=a"], "exe=a: write an absolute path: exe=/usr/bin/dockerd".into()),
+            (&["ancestor=/a/"], "ancestor=/a/: write an absolute path: ancestor=/usr/bin/dockerd".into()),
+            (&["container="], "container=: write true, false, or a name or id: container=web".into()),
+            (&["uid=root"], "uid=root: write a number up to 4294967294: uid=1000".into()),
+            (&["uid=4294967295"], "uid=4294967295: write a number up to 4294967294: uid=1000".into()),
+            (&["uid=1-2"], "uid=1-2: write a number up to 4294967294: uid=1000".into()),
+            (&["uid=+1"], "uid=+1: write a number up to 4294967294: uid=1000".into()),
+            (&["auid=-1"], "auid=-1: write a number up to 4294967294, or none: auid=1000".into()),
+            (&["userns=mine"], "userns=mine: write host or other".into()),
+            (&["caller=me"], "caller=me: write kernel, xtables, modprobe or hook".into()),
+            (&["confidence=assumed"], "confidence=assumed: write exact, likely, ambiguous or unknown".into()),
+            (&["uid=1", "uid=1"], "uid=1: `uid` is given twice; only `ancestor` can be".into()),
             (
                 &["uid=1", "confidence=unknown"],
-                "--as confidence=unknown: nothing is known of such a requester; leave `uid` out".into(),
+                "confidence=unknown: nothing is known of such a requester; leave `uid` out".into(),
             ),
         ] {
             assert_eq!(of(facts), Err(error), "{facts:?}");

@@ -21,7 +21,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
     let Assumed { requester, caller } = match Assumed::of(facts) {
         Ok(assumed) => assumed,
         Err(error) => {
-            complain!("guard: {error}");
+            complain!("guard: --as {error}");
             return exit::CANNOT_TELL;
         }
     };

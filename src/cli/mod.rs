@@ -29,6 +29,7 @@ mod hooks;
 mod log;
 mod status;
 mod tables;
+mod test;
 mod umh;
 mod ways;
 
@@ -96,6 +97,13 @@ enum Verb {
         /// The policy to validate
         file: Option<PathBuf>,
     },
+    /// Does a policy do what is expected of it? FILE holds tests: requests, by whom, and what is to come of them
+    /// (modprobe-guard.toml(5)). Judged is --policy, else the policy that FILE names, else the files installed here.
+    /// Exit status: 0 all passed, 1 some failed, 2 cannot tell
+    Test {
+        /// The tests
+        file: PathBuf,
+    },
     /// Check the policy files and put them in force, whole or not at all.
     /// Exit status: 0 done, 1 unsound: what was in force stays
     Apply,
@@ -162,17 +170,18 @@ pub fn run() -> ExitCode {
         complain!("guard: no command; see guard --help");
         return ExitCode::from(exit::CANNOT_TELL);
     };
-    if common.policy.is_some() && !matches!(verb, Verb::Check { .. }) {
+    if common.policy.is_some() && !matches!(verb, Verb::Check { .. } | Verb::Test { .. }) {
         complain!(
-            "guard: --policy: only --dry-run and check judge by another file; guard apply puts the installed ones in force"
+            "guard: --policy: only --dry-run, check and test judge by another file; guard apply puts the installed ones in force"
         );
         return ExitCode::from(exit::CANNOT_TELL);
     }
-    if matches!(verb, Verb::Check { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_)) {
+    if matches!(verb, Verb::Check { .. } | Verb::Test { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_)) {
         end_with_the_reader();
     }
     code(with_host(&common, |host| match verb {
         Verb::Check { file } => check::run(host, &common, file.as_deref()),
+        Verb::Test { file } => test::run(host, &common, &file),
         Verb::Apply => apply::run(host, &common),
         Verb::Enable { force } => enable::enable(host, &common, force),
         Verb::Disable => enable::disable(host, &common),

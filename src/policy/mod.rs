@@ -18,6 +18,7 @@ use crate::text::Text;
 pub use concern::{Concern, concern, may_pass};
 pub use decide::{decide, open_rules};
 pub use finding::{Finding, Position, Source};
+pub use parse::expectations::{Expectation, Expectations, expectations};
 pub use parse::parse;
 pub use parse::sysctl::{canonical_key, path_of_key};
 pub use patterns::Patterns;

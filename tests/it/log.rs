@@ -159,9 +159,9 @@ impl Followed {
         self.lines.recv_timeout(LIMIT).expect("a line in time")
     }
 
-    /// Ends it as Ctrl-C does. What it had said on standard error.
+    /// Ends it. What it had said on standard error. Not as Ctrl-C does: what runs in the background may ignore that.
     fn interrupt(mut self) -> String {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         self.child.wait().unwrap();

@@ -6,6 +6,7 @@
 mod arming;
 mod cases;
 mod doctor;
+mod expectations;
 mod foregone;
 mod glob;
 mod helper;

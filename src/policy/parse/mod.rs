@@ -1,5 +1,6 @@
 //! Policy files -> a policy, or everything that is wrong with them.
 
+pub(super) mod expectations;
 mod reader;
 mod requester;
 mod rules;
