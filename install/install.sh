@@ -212,6 +212,9 @@ install_files() {
     for file in "$here"/conf/profiles/*.toml; do
         put "$file" "$lib/profiles/${file##*/}" 644 || :
     done
+    for file in "$here"/conf/tests/*.toml; do
+        put "$file" "$lib/tests/${file##*/}" 644 || :
+    done
     mkdir -p -- "$root$etc/policy.d"
     if [ -n "$profile" ]; then
         put "$profile_file" "$etc/policy.toml" 644 || :
