@@ -16,7 +16,7 @@
 # paths by their text, and kmod's is /sbin/modprobe or /usr/sbin/modprobe by release, so both texts are diverted, each to a
 # name of its own as it demands. rpm and pacman have no diversions, and write theirs over ours:
 # modprobe-guard-divert.path sees that and has this script run again, which takes the new one for the real one.
-# `guard status` says if ours is lost.
+# `guard status` says if ours is lost. What an upgrade did while no unit ran is seen at the next boot.
 set -eu
 umask 022
 
@@ -25,6 +25,7 @@ place=/sbin/modprobe
 real=/sbin/modprobe.unguarded
 real_usr=/usr/sbin/modprobe.unguarded.usr
 watch=modprobe-guard-divert.path
+again=modprobe-guard-divert.service
 
 die() {
     printf 'divert.sh: %s\n' "$*" >&2
@@ -41,10 +42,21 @@ take_place() {
     mv -fT -- "$1" "$2" || { rm -f -- "$1"; die "$2: not written"; }
 }
 
+# on_disk FILE: its name may get there before what it holds, and then the power may go.
+on_disk() {
+    [ -L "$1" ] || sync -- "$1" || die "$1: sync failed; is the disk well?"
+}
+
+# runs FILE: this very program may be denied here, or be another machine's.
+runs() {
+    "$1" --version >/dev/null 2>&1
+}
+
 # copy_of SOURCE DESTINATION: the link itself, or the file.
 copy_of() {
     rm -f -- "$2.new"
     cp -a -- "$1" "$2.new" || die "$2.new: not written"
+    on_disk "$2.new"
     take_place "$2.new" "$2"
 }
 
@@ -61,6 +73,11 @@ has_dpkg() {
 
 has_systemd() {
     [ -d /run/systemd/system ] && command -v systemctl >/dev/null
+}
+
+# Whether kmod is a package of dpkg's: that may be here for other reasons.
+knows_dpkg() {
+    has_dpkg && { is_packaged /sbin/modprobe || is_packaged /usr/sbin/modprobe; }
 }
 
 # may_divert TEXT DESTINATION: nobody else diverts it.
@@ -90,7 +107,7 @@ is_packaged() {
 
 # Where the real one belongs: by the text that its package has for it.
 destination() {
-    if has_dpkg && is_packaged /usr/sbin/modprobe && ! is_packaged "$place"; then
+    if knows_dpkg && ! is_packaged "$place"; then
         echo "$real_usr"
     else
         echo "$real"
@@ -110,7 +127,12 @@ present() {
 on() {
     [ -x "$helper" ] || die "$helper: not there; run install/install.sh"
     [ -e "$place" ] || die "$place: not there; install kmod"
-    if has_dpkg; then
+    runs "$helper" || die "$helper --version: failed, so it would be no modprobe; nothing was changed"
+    # Where /usr is mounted late, a link into it leads nowhere until then.
+    [ "$(stat -L -c %d /sbin/.)" = "$(stat -L -c %d /usr/sbin/.)" ] ||
+        die "$place: is not on the file system of $helper, which may come later at boot; nothing was changed"
+    on_disk "$helper"
+    if knows_dpkg; then
         may_divert /sbin/modprobe "$real"
         may_divert /usr/sbin/modprobe "$real_usr"
         divert /sbin/modprobe "$real"
@@ -121,20 +143,23 @@ on() {
         echo "unchanged  $place: is the guard; the real one is $(present)"
     else
         # What dpkg put aside is the real one; else it is what has the place.
-        if ! has_dpkg || [ -z "$(present)" ]; then
+        if ! knows_dpkg || [ -z "$(present)" ]; then
             copy_of "$place" "$(destination)"
         fi
         link "$helper"
+        runs "$place" || { copy_of "$(present)" "$place"; die "$place --version: failed as the guard; the real one is back"; }
         echo "diverted   $place: is the guard; the real one is $(present)"
     fi
-    if has_systemd && ! has_dpkg; then
-        systemctl enable --now --quiet "$watch" || die "$watch: not started; without it an upgrade of kmod ends the divert"
+    if has_systemd && ! knows_dpkg; then
+        # No waiting: at boot this runs while others wait.
+        { systemctl enable --quiet "$watch" "$again" && systemctl start --no-block "$watch"; } ||
+            die "$watch: not started; without it an upgrade of kmod ends the divert"
     fi
 }
 
 off() {
     if has_systemd; then
-        systemctl disable --now --quiet "$watch" 2>/dev/null || :
+        systemctl disable --now --quiet "$watch" "$again" 2>/dev/null || :
     fi
     if is_guard "$place" || [ ! -e "$place" ]; then
         found=$(present)
@@ -151,9 +176,14 @@ off() {
         undivert /sbin/modprobe "$real"
         undivert /usr/sbin/modprobe "$real_usr"
     fi
-    rm -f -- "$real" "$real_usr" /run/modprobe-guard.armed
+    rm -f -- "$real" "$real_usr"
 }
 
+# One at a time: the unit may run while a package goes.
+if command -v flock >/dev/null; then
+    exec 9>/run/modprobe-guard-divert.lock
+    flock 9
+fi
 case $#:${1-} in
 1:on) on ;;
 1:off) off ;;

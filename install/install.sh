@@ -73,7 +73,7 @@ put() {
     mkdir -p -- "${to%/*}"
     # In the same directory, so that mv is a rename: the kernel may run the helper at this very moment.
     temporary=$(mktemp -- "${to%/*}/.${to##*/}.XXXXXX")
-    if ! { cat -- "$1" >"$temporary" && chmod "$3" "$temporary" && mv -f -- "$temporary" "$to"; }; then
+    if ! { cat -- "$1" >"$temporary" && chmod "$3" "$temporary" && sync -- "$temporary" && mv -f -- "$temporary" "$to"; }; then
         rm -f -- "$temporary"
         die "$to: not written"
     fi
@@ -172,7 +172,7 @@ build() {
         built=$target/$(as_owner rustc -vV | sed -n 's/^host: //p')/release
         return
     fi
-    for built in "$target"/*/release; do
+    for built in "$target/$(uname -m)"-*/release; do
         if [ -x "$built/guard" ] && [ -x "$built/modprobe-guard" ]; then
             return
         fi
@@ -200,7 +200,8 @@ check_profile() {
 # files decide.
 check_before_replacing() {
     [ -z "$staging" ] && [ -e "$kernel_modprobe" ] || return 0
-    [ "$(cat "$kernel_modprobe")" = "$helper" ] || [ -e "$armed" ] || return 0
+    [ "$(cat "$kernel_modprobe")" = "$helper" ] || [ "$(readlink -f /sbin/modprobe)" = "$helper" ] || return 0
+    "$built/modprobe-guard" --version >/dev/null || die "$built/modprobe-guard --version: failed, and the kernel runs it; nothing was changed"
     "$built/guard" check || die "the policy files are unsound, see above, and this machine is armed: mend them first; nothing was changed"
 }
 

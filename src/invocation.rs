@@ -51,7 +51,12 @@ pub fn parse(argv: &[&[u8]], parent: ParentKind) -> Invocation {
 
 /// Whether we were run as modprobe itself (`install.sh --divert`): then a line means what it means to modprobe(8).
 pub fn stands_in(argv: &[&[u8]]) -> bool {
-    argv.first().is_some_and(|program| *program == b"modprobe" || program.ends_with(b"/modprobe"))
+    argv.first().is_some_and(|program| is_modprobe(program))
+}
+
+/// Whether a program that is called so is modprobe.
+pub fn is_modprobe(program: &[u8]) -> bool {
+    program == b"modprobe" || program.ends_with(b"/modprobe")
 }
 
 /// Whether an `install` line of ours runs us.

@@ -34,6 +34,8 @@ has_selinux() {
 # Directories, units, and the policy in force. A host that is armed stays so, one that was disarmed as well; nothing
 # that goes wrong here leaves a package half installed.
 settle() {
+    # rpm leaves it to chance when what a file holds gets to the disk; its name may be there before.
+    sync "$helper" || :
     mkdir -p "$etc/policy.d"
     # install.sh's are not compressed, and would be found before ours, and outlive us.
     rm -f /usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5

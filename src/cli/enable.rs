@@ -118,15 +118,26 @@ fn arm(host: &Host, force: bool) -> Result<String, String> {
         std::fs::write(host.shown(ARMED), "")
             .map_err(|error| format!("{ARMED}: write: {error}; without it {MODPROBE} passes everything on"))?;
     }
+    let kept = if stays { Ok(()) } else { take_over(host, &current, ours) };
+    if let Err(error) = kept {
+        if is_diverted {
+            let _ = std::fs::remove_file(host.shown(ARMED));
+        }
+        return Err(error);
+    }
     if stays {
         return Ok(format!("armed: {MODPROBE} is the guard, and decides; guard disable ends that"));
     }
+    Ok(format!("armed: {KERNEL_MODPROBE} was {current:?}, is {ours}; guard disable gives it back"))
+}
+
+/// Has the kernel run `ours` instead of `current`.
+fn take_over(host: &Host, current: &str, ours: &str) -> Result<(), String> {
     // Who armed it before it was diverted has kept what the kernel had.
     if current != HELPER {
-        remember(host, &current)?;
+        remember(host, current)?;
     }
-    set(host, ours)?;
-    Ok(format!("armed: {KERNEL_MODPROBE} was {current:?}, is {ours}; guard disable gives it back"))
+    set(host, ours)
 }
 
 /// Has the kernel run `path`.

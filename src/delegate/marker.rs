@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 
 use super::{same_bytes, same_file};
 
@@ -50,8 +51,14 @@ impl fmt::Display for Marker {
     }
 }
 
-/// Whether a process runs this program, the very file or a copy of it.
+/// Whether a process runs this program, the very file or a copy of it, with our privileges: what one without any started
+/// may be a program that has some, and has kept the environment.
 fn is_ours(pid: i32) -> bool {
+    // The owner of these is the effective user (proc_pid(5)).
+    let owner = |pid: &str| fs::metadata(format!("/proc/{pid}")).map(|process| process.uid()).ok();
+    if owner(&pid.to_string()) != owner("self") {
+        return false;
+    }
     let theirs = format!("/proc/{pid}/exe");
     let (Ok(a), Ok(b)) = (fs::metadata(&theirs), fs::metadata(OURSELVES)) else { return false };
     same_file(&a, &b)

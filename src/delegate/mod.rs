@@ -23,8 +23,17 @@ pub use marker::{INSTALLING, Marker, VARIABLE};
 pub use native::is_native;
 
 /// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
-pub const KNOWN: [&str; 6] =
-    ["/sbin/modprobe", "/usr/sbin/modprobe", "/bin/kmod", "/usr/bin/kmod", "/sbin/kmod", "/usr/sbin/kmod"];
+/// First where a guard in modprobe's place has put the real one ([`crate::host::REAL`]).
+pub const KNOWN: [&str; 8] = [
+    "/sbin/modprobe.unguarded",
+    "/usr/sbin/modprobe.unguarded.usr",
+    "/sbin/modprobe",
+    "/usr/sbin/modprobe",
+    "/bin/kmod",
+    "/usr/bin/kmod",
+    "/sbin/kmod",
+    "/usr/sbin/kmod",
+];
 
 /// What the kernel gives its helpers (`call_modprobe`, kernel/module/kmod.c): the delegate always gets this and the
 /// marker, whoever called.

@@ -4,6 +4,11 @@
 //! (before `guard enable`, after `guard disable`, in an initramfs, in a chroot, after a reboot without our unit) the guard
 //! is nothing but the way to the real modprobe, as if it had never been put there.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
 use super::{HELPER, Host, KERNEL_MODPROBE};
 
 /// Where everybody looks for modprobe: the kernel, libxtables, LKRG's list, scripts.
@@ -32,9 +37,13 @@ impl Host {
         REAL.into_iter().find(|path| self.exists(path))
     }
 
-    /// Whether a guard in modprobe's place is to decide.
+    /// Whether a guard in modprobe's place is to decide. It is, unless there is certainly no such file: want of memory or
+    /// of descriptors must not let anything past.
     pub fn decides_in_place(&self) -> bool {
-        self.exists(ARMED)
+        match self.open_with(Path::new(ARMED), OFlag::O_PATH) {
+            Ok(_) => true,
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
     }
 
     /// What stands in modprobe's place.

@@ -10,9 +10,6 @@ use crate::invocation::{self, Invocation, ParentKind};
 /// Options that modprobe(8) takes from the environment.
 const OPTIONS: &str = "MODPROBE_OPTIONS";
 
-/// [`crate::host::REAL`] as C strings.
-const REAL_PATHS: [&CStr; 2] = [c"/sbin/modprobe.unguarded", c"/usr/sbin/modprobe.unguarded.usr"];
-
 unsafe extern "C" {
     /// environ(7).
     static environ: *const *const c_char;
@@ -61,7 +58,7 @@ impl Call {
         self.arguments.iter().map(|argument| argument.to_bytes()).collect()
     }
 
-    /// In modprobe's place, becomes the real one where there is nothing to decide: a line that loads nothing, or a guard that
+    /// For one in modprobe's place: becomes the real one where there is nothing to decide: a line that loads nothing, or a guard that
     /// is not armed. So early that nothing of the process has changed: what it does then is what it would have done.
     /// Returns if there is something to decide, or no real modprobe.
     ///
@@ -69,16 +66,13 @@ impl Call {
     /// As for [`Call::new`].
     pub unsafe fn step_aside(&self, argv: *const *const c_char) {
         let line = self.bytes();
-        if !invocation::stands_in(&line) {
-            return;
-        }
         let loads = invocation::parse(&line, ParentKind::Program) != Invocation::PassOn;
         if loads && Host::this().decides_in_place() {
             return;
         }
         let Some(ours) = lifeboat::own_identity() else { return };
         // Never a name that leads to us: under a merged /usr both of modprobe's do. An initramfs has kmod alone.
-        for path in REAL_PATHS.into_iter().chain(lifeboat::KNOWN_PATHS) {
+        for path in lifeboat::KNOWN_PATHS {
             if lifeboat::identity(path).is_some_and(|found| found != ours) && is_native(path) {
                 // SAFETY: argv and environ are those of this process. Returns only if it failed.
                 unsafe { libc::execve(path.as_ptr(), argv, environ) };
@@ -115,14 +109,4 @@ unsafe fn strings(vector: *const *const c_char, limit: Option<usize>) -> Vec<&'s
         }
     }
     strings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_lists_of_real_modprobes_are_one() {
-        assert_eq!(REAL_PATHS.map(|path| path.to_str().unwrap()), crate::host::REAL);
-    }
 }

@@ -4,7 +4,7 @@ mod call;
 mod descriptors;
 mod lifeboat;
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::time::Instant;
 
 use crate::audit::{self, Sinks};
@@ -26,13 +26,32 @@ use lifeboat::Phase;
 /// # Safety
 /// `argv` is the process's own argument vector: `argc` pointers to C strings that nobody frees.
 pub unsafe fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    // SAFETY: as above; with an argument at all the first pointer leads to a C string.
+    if argc > 0 && invocation::is_modprobe(unsafe { CStr::from_ptr(*argv) }.to_bytes()) {
+        // SAFETY: as above.
+        return run(&unsafe { in_place(argc, argv) });
+    }
+    descriptors::occupy();
+    // SAFETY: as above.
+    unsafe { lifeboat::launch(argc, argv) };
+    // SAFETY: as above.
+    run(&unsafe { Call::new(argc, argv) })
+}
+
+/// How we were run in modprobe's place, unless there is nothing to decide: then we are the real one from here on.
+///
+/// # Safety
+/// As for [`main`].
+unsafe fn in_place(argc: c_int, argv: *const *const c_char) -> Call {
     // SAFETY: as above.
     let call = unsafe { Call::new(argc, argv) };
     // SAFETY: as above.
     unsafe { call.step_aside(argv) };
     descriptors::occupy();
-    lifeboat::launch(&call.arguments);
-    run(&call)
+    // SAFETY: as above.
+    unsafe { lifeboat::launch(argc, argv) };
+    lifeboat::take_arguments(&mut call.arguments.iter().copied());
+    call
 }
 
 fn run(call: &Call) -> i32 {

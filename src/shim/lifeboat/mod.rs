@@ -58,20 +58,14 @@ pub enum Phase {
     Delegated,
 }
 
-/// Lays everything out for a process with these arguments; call it first.
-pub fn launch(argv: &[&'static CStr]) {
+/// Lays everything out; call it first. Nothing is allocated before it is done.
+///
+/// # Safety
+/// `argv` is the process's own argument vector: `argc` pointers to C strings that nobody frees.
+pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     ANSWERING.store(own_pid(), SeqCst);
-    let bytes: Vec<&[u8]> = argv.iter().take(2).map(|argument| argument.to_bytes()).collect();
-    if argv.len() < MAX_ARGUMENTS {
-        for (at, (slot, argument)) in ARGUMENTS.iter().zip(argv).enumerate() {
-            let argument = match at {
-                0 => c"modprobe",
-                1 if invocation::is_hook(&bytes) => c"--ignore-install",
-                _ => argument,
-            };
-            slot.store(argument.as_ptr().cast_mut(), SeqCst);
-        }
-    }
+    // SAFETY: each of the first argc pointers leads to a C string.
+    take_arguments(&mut (0..usize::try_from(argc).unwrap_or(0)).map(|at| unsafe { CStr::from_ptr(*argv.add(at)) }));
     if let Some((device, inode)) = own_identity() {
         store_identity(device, inode);
     }
@@ -91,6 +85,27 @@ pub fn launch(argv: &[&'static CStr]) {
         leave()
     }));
     run_clock();
+}
+
+/// What leaving runs modprobe with: these, the program's own name included.
+pub fn take_arguments(arguments: &mut dyn Iterator<Item = &'static CStr>) {
+    let mut stands_in = false;
+    for (at, slot) in ARGUMENTS.iter().enumerate() {
+        let argument = match (at, arguments.next()) {
+            (_, None) => ptr::null_mut(),
+            // The last place is for the null that ends them. Too many are none.
+            (_, Some(_)) if at.saturating_add(1) == MAX_ARGUMENTS => {
+                return drop_arguments(&std::array::from_fn::<usize, MAX_ARGUMENTS, _>(|at| at));
+            }
+            (0, Some(program)) => {
+                stands_in = invocation::is_modprobe(program.to_bytes());
+                c"modprobe".as_ptr().cast_mut()
+            }
+            (1, Some(first)) if first == c"--hook" && !stands_in => c"--ignore-install".as_ptr().cast_mut(),
+            (_, Some(argument)) => argument.as_ptr().cast_mut(),
+        };
+        slot.store(argument, SeqCst);
+    }
 }
 
 /// The policy's own modprobe comes first. A path too long for the buffer is passed over, as a broken one would be.
@@ -190,8 +205,16 @@ fn become_modprobe() {
 }
 
 /// [`crate::delegate::KNOWN`] as C strings: none can be made when memory is what we lack.
-pub const KNOWN_PATHS: [&CStr; 6] =
-    [c"/sbin/modprobe", c"/usr/sbin/modprobe", c"/bin/kmod", c"/usr/bin/kmod", c"/sbin/kmod", c"/usr/sbin/kmod"];
+pub const KNOWN_PATHS: [&CStr; 8] = [
+    c"/sbin/modprobe.unguarded",
+    c"/usr/sbin/modprobe.unguarded.usr",
+    c"/sbin/modprobe",
+    c"/usr/sbin/modprobe",
+    c"/bin/kmod",
+    c"/usr/bin/kmod",
+    c"/sbin/kmod",
+    c"/usr/sbin/kmod",
+];
 
 extern "C" fn on_signal(signal: c_int) {
     if signal == libc::SIGALRM {
@@ -298,5 +321,6 @@ mod tests {
     fn both_lists_of_modprobes_are_one() {
         let paths: Vec<&str> = KNOWN_PATHS.iter().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(paths, crate::delegate::KNOWN);
+        assert_eq!(paths[..2], crate::host::REAL);
     }
 }
