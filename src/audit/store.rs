@@ -32,9 +32,9 @@ use crate::audit::syslog;
 use crate::audit::table::{self, Table};
 use crate::host::{Directory, Host, LOG_DIR, child};
 
-/// The spool on its way to the log, below [`RUN`].
+/// The spool on its way to the log, below [`RUN`](crate::host::RUN).
 pub const FLUSHING: &str = "audit.jsonl.flushing";
-/// The lock and the mark, below [`RUN`].
+/// The lock and the mark, below [`RUN`](crate::host::RUN).
 pub const FLUSH: &str = "flush";
 /// A spool of this size is flushed at once,
 const ENOUGH: u64 = 64 << 10;

@@ -18,7 +18,7 @@ const LONGEST: usize = 1 << 20;
 /// One line that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    /// The sysctl as a path below `/proc/sys`, or a pattern over them ([`glob::is_pattern`]).
+    /// The sysctl as a path below `/proc/sys`, or a pattern over them (`glob::is_pattern`).
     pub key: String,
     /// What to write; `None` keeps the key out of what patterns stand for.
     pub value: Option<Vec<u8>>,

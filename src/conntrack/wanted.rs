@@ -15,7 +15,7 @@ pub const MAX: &str = "net/netfilter/nf_conntrack_max";
 pub const OLD_MAX: &str = "net/nf_conntrack_max";
 /// The buckets as a sysctl.
 pub const BUCKETS: &str = "net/netfilter/nf_conntrack_buckets";
-/// [`MAX`] as settings and changes name it.
+/// `MAX` as settings and changes name it.
 pub const MAX_NAME: &str = "net.netfilter.nf_conntrack_max";
 /// The number of buckets as settings and changes name it.
 pub const HASHSIZE_NAME: &str = "module.nf_conntrack.hashsize";

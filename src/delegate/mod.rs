@@ -22,7 +22,7 @@ pub use chain::{loops, parents};
 pub use marker::{INSTALLING, Marker, VARIABLE};
 pub use native::is_native;
 
-/// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its argv[0].
+/// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its `argv[0]`.
 /// First where a guard in modprobe's place has put the real one ([`crate::host::REAL`]).
 pub const KNOWN: [&str; 8] = [
     "/sbin/modprobe.unguarded",

@@ -26,7 +26,7 @@ pub fn matches(pattern: &[u8], name: &[u8]) -> bool {
     matches_as(fold, pattern, name)
 }
 
-/// As [`matches`], but that `-` and `_` are two signs: there may be a unit foo-bar and a unit foo_bar.
+/// As [`matches`](fn@matches), but that `-` and `_` are two signs: there may be a unit foo-bar and a unit foo_bar.
 pub fn matches_exactly(pattern: &[u8], name: &[u8]) -> bool {
     matches_as(|byte| byte, pattern, name)
 }

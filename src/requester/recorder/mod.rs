@@ -1,6 +1,6 @@
 //! The recorder: a program in the kernel that writes down who asks for which module, while they ask.
 //!
-//! `guard enable` loads it and gives it names below [`DIRECTORY`] ([`install`]); it then runs without any process of
+//! `guard enable` loads it and gives it names below `DIRECTORY` ([`install`]); it then runs without any process of
 //! ours. The helper maps its memory and looks for its own request ([`Recorder`]), in a time that depends on neither
 //! processes nor threads.
 
