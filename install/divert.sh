@@ -181,7 +181,7 @@ off() {
 
 # One at a time: the unit may run while a package goes.
 if command -v flock >/dev/null; then
-    exec 9>/run/modprobe-guard-divert.lock
+    exec 9<"${place%/*}"
     flock 9
 fi
 case $#:${1-} in

@@ -3,15 +3,15 @@
 mod chain;
 mod marker;
 mod native;
+mod signals;
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -146,7 +146,7 @@ impl Plan {
             failures.push(format!("modprobe-guard: calls itself {depth} deep; mend `delegate` in the policy"));
             return Ran { status: Some(1), failures };
         }
-        watch_for_loops();
+        signals::watch();
         // Names of one file are one candidate: under a merged /usr all of the known ones may be.
         let mut tried: Vec<(u64, u64)> = Vec::new();
         for (at, candidate) in self.candidates.iter().enumerate() {
@@ -172,7 +172,7 @@ impl Plan {
                     return Ran { status: Some(1), failures };
                 }
                 Ok(Ok(status)) => {
-                    if LED_BACK.load(Ordering::Relaxed) {
+                    if signals::led_back() {
                         failures.push(format!(
                             "{shown}: leads back to modprobe-guard; set `delegate` to the real modprobe"
                         ));
@@ -211,14 +211,17 @@ impl Plan {
         attributes.set_sigmask(&SigSet::empty())?;
         attributes.set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK)?;
         let child = posix_spawn(path, &PosixSpawnFileActions::init()?, &attributes, &self.arguments, &environment)?;
-        Ok(loop {
+        signals::set_child(child.as_raw());
+        let status = loop {
             match waitpid(child, None) {
                 Ok(WaitStatus::Exited(_, status)) => break Ok(status),
                 Ok(WaitStatus::Signaled(_, signal, _)) => break Ok(128 + signal as i32),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => break Err(error),
             }
-        })
+        };
+        signals::set_child(0);
+        Ok(status)
     }
 
     /// Whether the candidate that `marker` names is a real modprobe, whose `install` line runs us. Otherwise we are in its
@@ -236,19 +239,6 @@ impl Plan {
 
 fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
-}
-
-static LED_BACK: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn led_back(_: i32) {
-    LED_BACK.store(true, Ordering::Relaxed);
-}
-
-/// One of ours that finds itself in the delegate's place sends SIGUSR1 to the one that put it there.
-fn watch_for_loops() {
-    let action = SigAction::new(SigHandler::Handler(led_back), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler only stores to an atomic.
-    let _ = unsafe { sigaction(Signal::SIGUSR1, &action) };
 }
 
 /// Whether `candidate` is a program, and not this one.

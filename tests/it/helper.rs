@@ -405,6 +405,20 @@ fn signals_of_the_callers_own_neither_stop_the_clock_nor_lose_the_answer() {
 }
 
 #[test]
+fn a_signal_is_the_delegates_and_what_it_did_is_on_record() {
+    let root = Root::new();
+    let delegate = "#!/bin/sh\ntrap 'echo told >> /delegated; exit 3' TERM\necho > /go\nwhile :; do :; done\n";
+    root.program("/sbin/modprobe", delegate.as_bytes());
+    nix::unistd::mkfifo(&root.path("/go"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let mut child = root.start(&["-q", "--", "a"], || Ok(()));
+    // It has set its trap by then.
+    assert_eq!(fs::read(root.path("/go")).unwrap(), b"\n");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!((child.wait().unwrap().code(), root.delegated().as_str()), (Some(3), "told\n"));
+    assert_eq!(root.records()[0]["outcome"]["status"], 3);
+}
+
+#[test]
 fn leaving_takes_along_only_what_is_permitted() {
     let root = Root::new();
     root.file("/etc/modprobe-guard/policy.toml", BLOCKING.as_bytes());
