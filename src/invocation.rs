@@ -39,13 +39,27 @@ pub struct Load {
 /// A line shaped like the kernel's proves nothing by itself, since anybody may type it: only a kernel thread as parent
 /// makes it the kernel's (`call_modprobe`, kernel/module/kmod.c). Where `/proc` does not tell, the shape has to do.
 pub fn parse(argv: &[&[u8]], parent: ParentKind) -> Invocation {
+    parse_as_getopt(argv, parent, Order::Any)
+}
+
+/// Where getopt(3) takes options.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Anywhere.
+    Any,
+    /// Before the first name, as POSIXLY_CORRECT in the environment wants it.
+    First,
+}
+
+/// The same for a modprobe(8) that takes its options there.
+pub fn parse_as_getopt(argv: &[&[u8]], parent: ParentKind, order: Order) -> Invocation {
     let as_xtables = !argv.is_empty() && !stands_in(argv);
     match argv.get(1..).unwrap_or_default() {
         [b"-q", b"--", _] if parent != ParentKind::Program => load(Caller::Kernel, 3, true),
         [b"--hook", _, ..] if is_hook(argv) => load(Caller::Hook, 2, argv.iter().skip(3).any(|option| option == b"-q")),
         [name] if as_xtables && is_plain(name) => load(Caller::Xtables, 1, false),
         [name, b"-q"] if as_xtables && is_plain(name) => load(Caller::Xtables, 1, true),
-        _ => modprobe_line(argv),
+        _ => modprobe_line(argv, order),
     }
 }
 
@@ -175,7 +189,7 @@ fn long_option(name: &[u8]) -> Option<Meaning> {
 
 /// A line of modprobe(8): options may stand anywhere, `--` ends them, and without `-a` only the first name is one
 /// (what follows it are module parameters).
-fn modprobe_line(argv: &[&[u8]]) -> Invocation {
+fn modprobe_line(argv: &[&[u8]], order: Order) -> Invocation {
     let mut names = Vec::new();
     let (mut quiet, mut all) = (false, false);
     let mut arguments = argv.iter().enumerate().skip(1);
@@ -208,6 +222,9 @@ fn modprobe_line(argv: &[&[u8]]) -> Invocation {
             }
         } else {
             names.push(at);
+            if order == Order::First {
+                names.extend(arguments.by_ref().map(|(at, _)| at));
+            }
         }
     }
     if !all {
@@ -249,6 +266,19 @@ mod tests {
         ] {
             assert_eq!(parsed(line, parent), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn where_options_come_first_what_follows_a_name_is_none() {
+        let parsed = |line: &str| {
+            let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            parse_as_getopt(&argv, ParentKind::Program, Order::First)
+        };
+        let load =
+            |names: &[usize], quiet| Invocation::Load(Load { caller: Caller::Modprobe, names: names.to_vec(), quiet });
+        assert_eq!(parsed("modprobe a -r"), load(&[1], false));
+        assert_eq!(parsed("modprobe -q -a a -r"), load(&[3, 4], true));
+        assert_eq!(parsed("modprobe -r a"), Invocation::PassOn);
     }
 
     #[test]

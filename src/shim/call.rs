@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use super::lifeboat;
 use crate::delegate::{self, INSTALLING, VARIABLE, is_native};
 use crate::host::Host;
-use crate::invocation::{self, Invocation, ParentKind};
+use crate::invocation::{self, Invocation, Order, ParentKind};
 
 /// Options that modprobe(8) takes from the environment.
 const OPTIONS: &str = "MODPROBE_OPTIONS";
@@ -23,6 +23,8 @@ pub struct Call {
     pub environment: Vec<&'static CStr>,
     /// The marker of one of ours, which may be forged.
     pub marker: Option<&'static [u8]>,
+    /// Where the real modprobe would take options.
+    pub order: Order,
     /// The module whose `install` line runs us, if we were run in modprobe's place.
     pub installing: Option<&'static [u8]>,
 }
@@ -38,7 +40,7 @@ impl Call {
         let (arguments, environment) = unsafe { (strings(argv, usize::try_from(argc).ok()), strings(environ, None)) };
         let value = |name: &str| environment.iter().find_map(|entry| value_of(entry, name));
         let marker = value(VARIABLE);
-        let plain = Call { arguments, environment: Vec::new(), marker, installing: None };
+        let plain = Call { arguments, environment: Vec::new(), marker, installing: None, order: Order::Any };
         if !invocation::stands_in(&plain.bytes()) {
             return plain;
         }
@@ -50,7 +52,14 @@ impl Call {
             None => plain.arguments,
         };
         let installing = value(INSTALLING);
-        Call { arguments, installing, marker, environment: environment.iter().copied().filter(goes_on).collect() }
+        let order = if value("POSIXLY_CORRECT").is_some() { Order::First } else { Order::Any };
+        Call {
+            arguments,
+            installing,
+            marker,
+            order,
+            environment: environment.iter().copied().filter(goes_on).collect(),
+        }
     }
 
     /// The arguments as bytes.
@@ -66,7 +75,7 @@ impl Call {
     /// As for [`Call::new`].
     pub unsafe fn step_aside(&self, argv: *const *const c_char) {
         let line = self.bytes();
-        let loads = invocation::parse(&line, ParentKind::Program) != Invocation::PassOn;
+        let loads = invocation::parse_as_getopt(&line, ParentKind::Program, self.order) != Invocation::PassOn;
         if loads && Host::this().decides_in_place() {
             return;
         }

@@ -77,7 +77,7 @@ fn run(call: &Call) -> i32 {
     let is_off = judge::is_off(&host);
     lifeboat::set_failure_allows(is_off || policy.defaults.on_failure != Action::Block);
     lifeboat::set_delegate(&policy.defaults.delegate);
-    let invocation = invocation::parse(argv, parent.kind);
+    let invocation = invocation::parse_as_getopt(argv, parent.kind, call.order);
     // The modprobe in an `install` line may ask for anything; decided is only the module that the line stands for.
     if let (Invocation::Load(load), Some(module)) = (&invocation, call.installing)
         && !invocation::is_all_for(argv, load, module)

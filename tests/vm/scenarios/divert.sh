@@ -72,6 +72,8 @@ lines() {
 		MODPROBE_OPTIONS=algif_hash modprobe unknown
 		MODPROBE_OPTIONS='"-v' modprobe algif_hash
 		MODPROBE_OPTIONS=-Z modprobe algif_hash
+		POSIXLY_CORRECT=1 modprobe algif_hash -r
+		POSIXLY_CORRECT=1 modprobe -v algif_hash -n
 		WORD=heard modprobe tcp_yeah
 		env -i /sbin/modprobe -v algif_hash
 		setpriv --reuid 1000 --regid 1000 --clear-groups /sbin/modprobe algif_hash
