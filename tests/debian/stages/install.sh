@@ -45,10 +45,8 @@ touch /run/go
 	done
 ) >/run/asked 2>&1 &
 upgraded() {
-	for round in 1 2; do
-		dpkg -i ./newer.deb && equal "$(sum $helper)" "$(sum ./newer)" || return 1
-		dpkg -i ./modprobe-guard_0.1.0-1_amd64.deb && not equal "$(sum $helper)" "$(sum ./newer)" || return 1
-	done
+	dpkg -i ./newer.deb && equal "$(sum $helper)" "$(sum ./newer)" || return 1
+	dpkg -i ./modprobe-guard_0.1.0-1_amd64.deb && not equal "$(sum $helper)" "$(sum ./newer)"
 }
 dpkg-deb --fsys-tarfile ./newer.deb | tar -xO ./usr/sbin/modprobe-guard >./newer
 check upgrade upgraded
