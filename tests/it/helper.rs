@@ -407,7 +407,7 @@ fn signals_of_the_callers_own_neither_stop_the_clock_nor_lose_the_answer() {
 #[test]
 fn a_signal_is_the_delegates_and_what_it_did_is_on_record() {
     let root = Root::new();
-    let delegate = "#!/bin/sh\ntrap 'echo told >> /delegated; exit 3' TERM\necho > /go\nwhile :; do :; done\n";
+    let delegate = "#!/bin/sh\ntrap 'echo told >> /delegated; exit 3' TERM\necho > /go\nwhile [ -e /go ]; do :; done\n";
     root.program("/sbin/modprobe", delegate.as_bytes());
     nix::unistd::mkfifo(&root.path("/go"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     let mut child = root.start(&["-q", "--", "a"], || Ok(()));
