@@ -17,8 +17,9 @@ use crate::host::{Host, RUN};
 
 /// Name of the file below [`RUN`].
 const FILE: &str = "loading";
-/// How long others may take to set a size; it takes them less than a millisecond.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long others may take to set a size. It takes them less than a millisecond, but of ten on a busy machine the last
+/// waits for nine that wait for a processor.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a byte of the file stands for.
 #[derive(Clone, Copy)]
