@@ -2,13 +2,7 @@
 # checks: armed initramfs_tools dracut free_of_us
 . ./lib.sh
 [ -e /usr/sbin/modprobe-guard ] || dpkg -i ./modprobe-guard_0.1.0-1_amd64.deb >/run/said 2>&1
-policy <<'END'
-version = 1
-[[rule]]
-id = "no"
-modules = ["nf_conntrack"]
-action = "block"
-END
+profile no-conntrack
 check armed sh -c '. ./lib.sh; equal "$(cat /proc/sys/kernel/modprobe)" /usr/sbin/modprobe-guard && ! modprobe nf_conntrack 2>/dev/null'
 check initramfs_tools update-initramfs -u
 check dracut dracut --quiet --force --no-hostonly --add-drivers 'virtio_blk virtio_pci ext4' /boot/dracut.img "$(uname -r)"
