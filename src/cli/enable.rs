@@ -1,6 +1,5 @@
 //! `guard enable` and `guard disable`: the kernel's helper, ours or the former one.
 
-use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -11,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::{Common, apply, exit, hooks, tables, umh};
 use crate::conntrack::{self, Wanted};
-use crate::delegate::{self, Plan};
+use crate::delegate::Plan;
 use crate::host::{ARMED, Divert, HELPER, HOOKS, Host, KERNEL_MODPROBE, MODPROBE, RUN};
 use crate::judge;
 use crate::model::{Action, Change, Value};
@@ -270,10 +269,8 @@ fn can_work(host: &Host) -> Result<(), String> {
     if host.is_this() && (helper.uid() != 0 || helper.mode() & 0o022 != 0) {
         return Err(format!("{HELPER}: can be changed by others than root; chown root:root and chmod 0755 it"));
     }
-    let mut delegate = host.policy_in_force().policy.defaults.delegate;
-    delegate::follow_divert(host, &mut delegate);
-    let delegate = delegate.as_str();
-    let only_that = Plan { candidates: CString::new(delegate).into_iter().collect(), ..Plan::new(delegate, &[], None) };
+    let mut only_that = Plan::new(host, &host.policy_in_force().policy.defaults.delegate, &[], None);
+    only_that.candidates.truncate(1);
     only_that.check(host).map_err(|failures| failures.join("; "))?;
     if host.is_this() { helper_runs() } else { Ok(()) }
 }

@@ -40,12 +40,9 @@ pub const KNOWN: [&str; 8] = [
 pub const ENVIRONMENT: [&CStr; 3] = [c"HOME=/", c"TERM=linux", c"PATH=/sbin:/usr/sbin:/bin:/usr/bin"];
 
 /// What the policy means by modprobe: the real one, where the guard stands in its place.
-pub fn follow_divert(host: &Host, delegate: &mut String) {
-    if matches!(delegate.as_str(), "/sbin/modprobe" | "/usr/sbin/modprobe")
-        && let Some(real) = host.real_modprobe()
-    {
-        *delegate = real.to_owned();
-    }
+fn follow_divert<'a>(host: &Host, delegate: &'a str) -> &'a str {
+    let is_modprobe = matches!(delegate, "/sbin/modprobe" | "/usr/sbin/modprobe");
+    is_modprobe.then(|| host.real_modprobe()).flatten().unwrap_or(delegate)
 }
 
 /// What is run: in place of whom, with which arguments.
@@ -75,9 +72,10 @@ pub struct Ran {
 }
 
 impl Plan {
-    /// The plan for `argv` as it came. A `--hook NAME OPTIONS` becomes `--ignore-install NAME OPTIONS`.
-    pub fn new(delegate: &str, argv: &[&[u8]], marker: Option<Marker>) -> Plan {
+    /// The plan for `argv` as it came, with the policy's `delegate`. A `--hook NAME OPTIONS` becomes `--ignore-install NAME OPTIONS`.
+    pub fn new(host: &Host, delegate: &str, argv: &[&[u8]], marker: Option<Marker>) -> Plan {
         let is_hook = invocation::is_hook(argv);
+        let delegate = follow_divert(host, delegate);
         let mut candidates: Vec<CString> = Vec::new();
         for path in std::iter::once(delegate).chain(KNOWN) {
             if let Ok(path) = CString::new(path)
@@ -299,7 +297,7 @@ mod tests {
 
     fn plan(delegate: &str, line: &str) -> Plan {
         let argv: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        Plan::new(delegate, &argv, None)
+        Plan::new(&Host::this(), delegate, &argv, None)
     }
 
     #[test]

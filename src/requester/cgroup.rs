@@ -1,7 +1,25 @@
 //! What a task's control groups tell of it: systemd unit and container. Pure.
 #![forbid(unsafe_code)]
 
+use serde::{Deserialize, Serialize};
+
 use crate::text::Text;
+
+/// What `/proc/PID/cgroup` tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// See [`unit`].
+    pub unit: Option<Text>,
+    /// See [`container`].
+    pub container: Option<Text>,
+}
+
+impl Groups {
+    /// Of the text of that file.
+    pub fn parse(cgroups: &[u8]) -> Groups {
+        Groups { unit: unit(cgroups), container: container(cgroups) }
+    }
+}
 
 /// The systemd unit that `/proc/PID/cgroup` names: the first part of the path, slices left out, that ends like a unit.
 ///

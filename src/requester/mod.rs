@@ -1,8 +1,9 @@
 //! Who asked: the task that made the request, and what is known of it.
 //!
-//! Everything is read in a child process ([`crate::host::child`]), because a read of another process may never
-//! end; what came within the time is what is known. It is begun first and waited for last: what the request would load
-//! is found out meanwhile, by another processor if there is one.
+//! What takes only short locks is read here. What waits for a lock that others may hold for ever, or goes on to files of
+//! the process, is read in a child process ([`crate::host::child`]): control groups, command line, executables. What
+//! came within the time is what is known. The child is begun first and waited for last: by then it has mostly ended, so
+//! that nobody has to be woken, which takes a sleeping processor longer than all the reading.
 
 mod blocked;
 mod cgroup;
@@ -23,8 +24,9 @@ use crate::host::Host;
 use crate::host::child::{self, Answers};
 use crate::host::kernel_config::{KernelConfig, Setting};
 use crate::invocation::ParentKind;
-use crate::model::{self, Caller, Confidence, Files, FoundBy, Known, Requester, Task};
+use crate::model::{Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
+use cgroup::Groups;
 use files::Executables;
 use waiting::Waiting;
 
@@ -45,6 +47,8 @@ pub struct Parent {
     pub grandparent: i32,
     /// What it is.
     pub kind: ParentKind,
+    /// When it was started, clock ticks since boot; only of a program, and only if it certainly is our parent.
+    pub started: Option<u64>,
     /// When we were started, clock ticks since boot: whoever asked was there before.
     pub we_started: Option<u64>,
 }
@@ -64,8 +68,15 @@ impl Parent {
             None if ours.is_some() && (pid == 0 || nix::unistd::getppid().as_raw() != pid) => ParentKind::Program,
             None => ParentKind::Unknown,
         };
+        let we_started = ours.map(|stat| stat.started);
+        // A parent that ended while we looked has left us to PID 1, or its number to somebody younger than we are.
+        let is_ours = |stat: &&task::Stat| {
+            let is_older = we_started.is_none_or(|ours| stat.started <= ours);
+            !stat.is_kernel_thread && is_older && nix::unistd::getppid().as_raw() == pid
+        };
+        let started = theirs.as_ref().filter(is_ours).map(|stat| stat.started);
         let grandparent = theirs.map_or(0, |stat| stat.parent);
-        Parent { pid, grandparent, kind, we_started: ours.map(|stat| stat.started) }
+        Parent { pid, grandparent, kind, started, we_started }
     }
 }
 
@@ -78,6 +89,7 @@ pub struct Wishes<'a> {
 }
 
 /// One that may have asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Candidate {
     pid: i32,
     tid: i32,
@@ -89,12 +101,6 @@ struct Candidate {
     recorded: Option<(u32, Text)>,
     /// Where in the kernel it waits.
     call_site: Option<Text>,
-}
-
-impl Candidate {
-    fn finding(&self) -> Finding {
-        Finding::Candidate { pid: self.pid, tid: self.tid, recorded: self.recorded.clone() }
-    }
 }
 
 /// What a search came to.
@@ -119,117 +125,120 @@ impl Default for Searched {
 /// What the child tells, one after the other.
 #[derive(Serialize, Deserialize)]
 enum Finding {
-    /// One that may have asked, with what the recorder knows of it; all else may still come.
-    Candidate { pid: i32, tid: i32, recorded: Option<(u32, Text)> },
+    /// One that may have asked; all else may still come.
+    Candidate(Candidate),
     /// There are no more of them.
     Searched(Searched),
-    /// Everything but executables and command line of the task at that place.
-    Described(usize, Box<Task>, Known),
-    /// Which of the policy's executables it runs, and its parents do.
-    Executables(usize, Files, Files),
-    /// The command line of the task at that place.
-    CommandLine(usize, Vec<Text>),
+    /// Something of the one at that place.
+    Of(usize, Fact),
     /// Where in the kernel the request was made.
     CallSite(Text),
 }
 
+/// What may hang to find out of one.
+#[derive(Serialize, Deserialize)]
+enum Fact {
+    /// Unit and container.
+    Groups(Groups),
+    /// Which of the policy's executables it runs, and its parents do.
+    Executables(Files, Files),
+    /// The command line.
+    CommandLine(Vec<Text>),
+}
+
 /// A search that goes on while something else is done; see [`identify`].
 #[must_use]
-pub struct Search {
-    /// What was known before.
-    known: Vec<Finding>,
+pub struct Search<'a> {
+    host: &'a Host,
+    /// What was had at once.
+    found: Found,
     told: Option<Answers>,
 }
 
+/// What a search came to, and each that may have asked.
+type Found = (Searched, Vec<Candidate>);
+
 /// Begins to look for who made the request for `name` that `caller` and `parent` brought.
 ///
-/// Never takes longer than about 50 ms, from here on. What could not be found out is absent.
-pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Search {
-    // What the recorder tells is had at once and from nobody who could hold us up.
-    let recorded = (caller == Caller::Kernel).then(|| recorded::search(host, name, parent));
-    let mut known = Vec::new();
-    match &recorded {
-        Some(Ok((searched, candidates))) => {
-            known.extend(candidates.iter().map(Candidate::finding));
-            known.push(Finding::Searched(searched.clone()));
-        }
-        Some(Err(why)) => {
-            known.push(Finding::Searched(Searched { recorder: Some(why.clone()), ..Searched::default() }));
-        }
-        None => {}
-    }
+/// What may hang takes no longer than about 50 ms from here on. What could not be found out is absent.
+pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Search<'a> {
+    let at_once = match caller {
+        Caller::Kernel => recorded::search(host, name, parent).map_err(Some),
+        _ => parent::at_once(host, caller, parent).ok_or(None),
+    };
     let told = child::start(PATIENCE, &host.opened(), |out| {
-        // The sooner something is told, the less is lost if the time runs out: first who, then what of them, and last
-        // what may hang or takes long.
-        let mut described = Vec::new();
-        let searched = match recorded {
-            Some(Ok((searched, candidates))) => {
-                for (at, candidate) in candidates.into_iter().enumerate() {
-                    described.extend(describe(host, at, candidate, out));
-                }
-                searched
-            }
-            Some(Err(why)) => {
-                let mut count = 0;
-                let searched = blocked::search(host, parent, SEARCH, &mut |candidate: Candidate| {
-                    tell(out, &candidate.finding());
-                    described.extend(describe(host, count, candidate, out));
-                    count += 1;
-                });
-                let searched = Searched { recorder: Some(why), ..searched };
+        // The sooner something is told, the less is lost if the time runs out: first who, then what rules ask of them,
+        // and last what may hang or takes long.
+        let (searched, candidates) = match &at_once {
+            Ok((searched, candidates)) => (searched.clone(), candidates.clone()),
+            Err(why) => {
+                let mut candidates = Vec::new();
+                let mut found = |candidate: Candidate| {
+                    tell(out, &Finding::Candidate(candidate.clone()));
+                    candidates.push(candidate);
+                };
+                let searched = match why {
+                    Some(why) => {
+                        let searched = blocked::search(host, parent, SEARCH, &mut found);
+                        Searched { recorder: Some(why.clone()), ..searched }
+                    }
+                    None => {
+                        let (searched, candidates) = parent::search(host, caller, parent);
+                        candidates.into_iter().for_each(found);
+                        searched
+                    }
+                };
                 tell(out, &Finding::Searched(searched.clone()));
-                searched
-            }
-            None => {
-                let (searched, candidate) = parent::search(host, caller, parent);
-                candidate.iter().for_each(|candidate| tell(out, &candidate.finding()));
-                tell(out, &Finding::Searched(searched.clone()));
-                described.extend(candidate.and_then(|candidate| describe(host, 0, candidate, out)));
-                searched
+                (searched, candidates)
             }
         };
-        complete(host, wishes, &searched, &described, out);
+        look_closer(host, wishes, &searched, &candidates, out);
     });
-    Search { known, told: told.ok() }
+    let nobody = |recorder| (Searched { recorder, ..Searched::default() }, Vec::new());
+    Search { host, found: at_once.unwrap_or_else(nobody), told: told.ok() }
 }
 
-impl Search {
+impl Search<'_> {
     /// Who it is.
     pub fn wait(self) -> Requester {
-        let told = self.told.map(Answers::wait).unwrap_or_default();
-        assemble(self.known, &told)
+        let describe = |candidate: &Candidate| task::describe(self.host, candidate.pid, candidate.tid);
+        let mut at_once = self.found.1.iter().map(describe).collect::<Vec<_>>().into_iter();
+        let Answer { searched, candidates } = assemble(self.found, &self.told.map(Answers::wait).unwrap_or_default());
+        let tasks = candidates.into_iter().map(|(candidate, told)| {
+            let task = at_once.next().unwrap_or_else(|| describe(&candidate));
+            // Looked at last: what was read was all read of this one, or it counts for nothing.
+            match task.filter(|_| is_still(self.host, &candidate)) {
+                Some(task) => told.complete(task),
+                None => candidate.as_recorded(),
+            }
+        });
+        let mut tasks: Vec<Task> = tasks.collect();
+        let Searched { confidence, found_by, recorder, call_site, address: _ } = searched;
+        let known = Requester { confidence, found_by, recorder, call_site, ..Requester::unknown() };
+        match confidence {
+            Confidence::Ambiguous => Requester { candidates: tasks, ..known },
+            _ => Requester { task: tasks.pop().unwrap_or_default(), ..known },
+        }
     }
-}
-
-/// A candidate that was described.
-struct Described {
-    at: usize,
-    candidate: Candidate,
-    parents: Vec<model::Parent>,
-}
-
-/// Tells what hangs never of the candidate at the place `at`.
-fn describe(host: &Host, at: usize, candidate: Candidate, out: &mut dyn Write) -> Option<Described> {
-    let task = task::describe(host, candidate.pid, candidate.tid).filter(|_| is_still(host, &candidate))?;
-    tell(out, &Finding::Described(at, Box::new(task.clone()), task.known.clone()));
-    Some(Described { at, candidate, parents: task.parents })
 }
 
 /// Tells what seldom hangs, then what may, then what takes long.
-fn complete(host: &Host, wishes: &Wishes<'_>, searched: &Searched, described: &[Described], out: &mut dyn Write) {
-    if !wishes.executables.is_empty() {
-        let executables = Executables::new(host, &wishes.executables);
-        for Described { at, candidate, parents } in described {
-            let (own, above) = (executables.of(host, candidate.pid), executables.of_all(host, parents));
-            // A program that was replaced meanwhile asked under the name that it had.
-            if is_still(host, candidate) {
-                tell(out, &Finding::Executables(*at, own, above));
-            }
+fn look_closer(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates: &[Candidate], out: &mut dyn Write) {
+    for (at, candidate) in candidates.iter().enumerate() {
+        if let Ok(groups) = task::groups(host, candidate.pid) {
+            tell(out, &Finding::Of(at, Fact::Groups(groups)));
         }
     }
-    for Described { at, candidate, .. } in described.iter().filter(|_| wishes.command_lines) {
+    if !wishes.executables.is_empty() {
+        let executables = Executables::new(host, &wishes.executables);
+        for (at, candidate) in candidates.iter().enumerate() {
+            let above = executables.of_all(host, &task::parents_of(host, candidate.pid));
+            tell(out, &Finding::Of(at, Fact::Executables(executables.of(host, candidate.pid), above)));
+        }
+    }
+    for (at, candidate) in candidates.iter().enumerate().filter(|_| wishes.command_lines) {
         if let Some(line) = task::command_line(host, candidate.pid) {
-            tell(out, &Finding::CommandLine(*at, line));
+            tell(out, &Finding::Of(at, Fact::CommandLine(line)));
         }
     }
     if let (None, Some(address)) = (&searched.call_site, searched.address)
@@ -260,49 +269,72 @@ fn tell(out: &mut dyn Write, finding: &Finding) {
     }
 }
 
-/// Makes a requester of what was known before and what the child told, however little.
-fn assemble(known: Vec<Finding>, answer: &[u8]) -> Requester {
-    let mut requester = Requester::unknown();
-    let mut tasks: Vec<Task> = Vec::new();
-    let frames = answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0]));
-    let told = frames.filter_map(|frame| postcard::from_bytes_cobs(&mut frame.to_vec()).ok());
-    for finding in known.into_iter().chain(told) {
-        match finding {
-            Finding::Candidate { pid, tid, recorded } => {
-                let (uid, comm) = recorded.unzip();
-                tasks.push(Task { pid: Some(pid), tid: Some(tid), uid, comm, ..Task::default() });
-                // There may be more.
-                requester.confidence = Confidence::Ambiguous;
-            }
-            Finding::Searched(Searched { confidence, found_by, recorder, call_site, address: _ }) => {
-                requester = Requester { confidence, found_by, recorder, call_site, ..requester };
-            }
-            Finding::Described(at, described, known) => {
-                if let Some(task) = tasks.get_mut(at) {
-                    *task = Task { known, ..*described };
-                }
-            }
-            Finding::Executables(at, exe, ancestors) => {
-                if let Some(task) = tasks.get_mut(at) {
-                    (task.known.exe, task.known.ancestors) = (exe, ancestors);
-                }
-            }
-            Finding::CommandLine(at, line) => {
-                if let Some(task) = tasks.get_mut(at) {
-                    task.cmdline = Some(line);
-                }
-            }
-            Finding::CallSite(function) => requester.call_site = Some(function),
-        }
-    }
-    match requester.confidence {
-        Confidence::Ambiguous => requester.candidates = tasks,
-        _ => requester.task = tasks.pop().unwrap_or_default(),
-    }
-    requester
+/// What was found at once or told by the child.
+struct Answer {
+    searched: Searched,
+    candidates: Vec<(Candidate, Told)>,
 }
 
-/// Whether what was described is what was found, not a successor of its number.
+/// What the child told of one.
+#[derive(Default)]
+struct Told {
+    groups: Option<Groups>,
+    exe: Files,
+    ancestors: Files,
+    cmdline: Option<Vec<Text>>,
+}
+
+impl Told {
+    fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Groups(groups) => self.groups = Some(groups),
+            Fact::Executables(own, above) => (self.exe, self.ancestors) = (own, above),
+            Fact::CommandLine(line) => self.cmdline = Some(line),
+        }
+    }
+
+    /// The same with what was read here.
+    fn complete(self, task: Task) -> Task {
+        let Told { groups, exe, ancestors, cmdline } = self;
+        let is_known = groups.is_some();
+        let Groups { unit, container } = groups.unwrap_or_default();
+        let known = Known { exe, ancestors, unit: is_known, container: is_known, ..task.known };
+        Task { unit, container, cmdline, known, ..task }
+    }
+}
+
+impl Candidate {
+    /// All that is known of one who is no longer there.
+    fn as_recorded(self) -> Task {
+        let (uid, comm) = self.recorded.unzip();
+        Task { pid: Some(self.pid), tid: Some(self.tid), uid, comm, ..Task::default() }
+    }
+}
+
+/// Puts together what was found at once and what the child told, however little.
+fn assemble((mut searched, candidates): Found, answer: &[u8]) -> Answer {
+    let mut candidates: Vec<_> = candidates.into_iter().map(|candidate| (candidate, Told::default())).collect();
+    let frames = answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0]));
+    for finding in frames.filter_map(|frame| postcard::from_bytes_cobs(&mut frame.to_vec()).ok()) {
+        match finding {
+            Finding::Candidate(candidate) => {
+                candidates.push((candidate, Told::default()));
+                // There may be more.
+                searched.confidence = Confidence::Ambiguous;
+            }
+            Finding::Searched(found) => searched = found,
+            Finding::CallSite(function) => searched.call_site = Some(function),
+            Finding::Of(at, finding) => {
+                if let Some((_, told)) = candidates.get_mut(at) {
+                    told.take(finding);
+                }
+            }
+        }
+    }
+    Answer { searched, candidates }
+}
+
+/// Whether it is what was found, not a successor of its number.
 fn is_still(host: &Host, candidate: &Candidate) -> bool {
     let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
     let stat = task::Stat::read(host, &directory);

@@ -1,7 +1,7 @@
 //! What `/proc` tells of one task. See proc_pid_*(5).
 //!
-//! Read in the order of risk: what only takes short locks first, the command line (which takes the process's memory
-//! lock and may never come back) last and by itself.
+//! [`describe`] takes only short locks. Control groups wait for a lock that all of them have in common (`cgroup_mutex`),
+//! a command line for the process's memory lock, and may never come back.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::host::Host;
 use crate::model::{Known, Namespace, Parent, Task};
-use crate::requester::cgroup;
+use crate::requester::cgroup::Groups;
 use crate::text::Text;
 
 /// At most so many parents are followed: deeper trees exist, but nobody reads them.
@@ -73,42 +73,32 @@ impl Stat {
     }
 }
 
-/// Everything but the command line of thread `tid` of process `pid`. `None` if it is gone.
+/// Everything but command line and control groups of thread `tid` of process `pid`. `None` if it is gone.
 pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
     let directory = format!("{pid}/task/{tid}");
     let stat = Stat::read(host, &directory)?;
     // The ids stand in the first lines.
     let (uid, euid) = user_ids(host.read_once(format!("/proc/{directory}/status"), &mut [0; 1024]).unwrap_or_default());
-    let cgroups = cgroups(host, pid);
     let login = |file: &str| login(host, pid, file);
     // As long as PID 1 is the host's, its namespaces are.
     let sees_the_host = sees_the_host(host);
-    let known = Known {
-        unit: cgroups.is_ok(),
-        container: cgroups.is_ok(),
-        // A kernel that keeps no logins has no such file, and whoever is root may read it.
-        auid: true,
-        ..Known::default()
-    };
-    let cgroups = cgroups.unwrap_or_default();
     Some(Task {
         pid: Some(pid),
         tid: Some(tid),
         comm: Some(stat.comm),
         exe: executable(host, pid),
-        cmdline: None,
         uid,
         euid,
         auid: login("loginuid"),
         session: login("sessionid"),
-        unit: cgroup::unit(&cgroups),
-        container: cgroup::container(&cgroups),
         userns: link(host, &format!("/proc/{pid}/ns/user"))
             .map(|theirs| of_host(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
         mntns: sees_the_host.then(|| namespace(host, pid, "mnt")).flatten(),
         netns: sees_the_host.then(|| namespace(host, pid, "net")).flatten(),
         parents: parents(host, stat.parent),
-        known,
+        // A kernel that keeps no logins has no such file, and whoever is root may read it.
+        known: Known { auid: true, ..Known::default() },
+        ..Task::default()
     })
 }
 
@@ -121,12 +111,15 @@ pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
     (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(Text::from).collect())
 }
 
-/// The control groups of a process, a line a hierarchy.
-fn cgroups(host: &Host, pid: i32) -> std::io::Result<Vec<u8>> {
+/// The control groups of a process, a line a hierarchy. May hang, as any that changes them may.
+///
+/// # Errors
+/// Those of open(2) and read(2).
+pub fn groups(host: &Host, pid: i32) -> std::io::Result<Groups> {
     let path = format!("/proc/{pid}/cgroup");
     let mut buffer = [0; 2048];
     let bytes = host.read_once(&path, &mut buffer)?;
-    if bytes.len() < 2048 { Ok(bytes.to_vec()) } else { host.read(&path, 65536) }
+    if bytes.len() < 2048 { Ok(Groups::parse(bytes)) } else { Ok(Groups::parse(&host.read(&path, 65536)?)) }
 }
 
 /// Path of a process's executable as the kernel knows it; kernel threads have none.
@@ -169,6 +162,12 @@ pub fn sees_the_host(host: &Host) -> bool {
     link(host, "/proc/self/ns/pid").is_some_and(|ours| ours.as_bytes() == FIRST_PID_NAMESPACE)
 }
 
+/// The parents of `pid`, nearest first.
+pub fn parents_of(host: &Host, pid: i32) -> Vec<Parent> {
+    Stat::read(host, &pid.to_string()).map(|stat| parents(host, stat.parent)).unwrap_or_default()
+}
+
+/// `pid` and its parents, nearest first.
 fn parents(host: &Host, mut pid: i32) -> Vec<Parent> {
     let mut parents = Vec::new();
     while pid > 0 && parents.len() < MAX_PARENTS {
@@ -228,6 +227,7 @@ mod tests {
         let host = Host::this();
         let pid = i32::try_from(std::process::id()).unwrap();
         let task = describe(&host, pid, pid).unwrap();
+        assert!(groups(&host, pid).is_ok());
         let exe = std::env::current_exe().unwrap();
         assert_eq!(task.exe, Some(Text::from(exe.as_os_str().as_bytes())));
         assert_eq!(task.uid, Some(nix::unistd::getuid().as_raw()));

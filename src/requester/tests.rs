@@ -20,32 +20,57 @@ fn a_program_that_calls_us_is_known_exactly() {
 
 #[test]
 fn an_answer_cut_anywhere_is_what_came_before() {
-    let mut answer = Vec::new();
-    let mut ends = Vec::new();
-    let task = Task { pid: Some(7), uid: Some(6), ..Task::default() };
     let files = |path: &str| Files { are: vec![path.to_owned()], complete: true };
     let searched = Searched { confidence: Confidence::Likely, found_by: Some(FoundBy::Stack), ..Searched::default() };
+    let candidate = Candidate { pid: 7, tid: 8, started_by: None, waits: true, recorded: None, call_site: None };
+    let mut answer = Vec::new();
+    let mut ends = Vec::new();
     for finding in [
-        Finding::Candidate { pid: 7, tid: 7, recorded: Some((5, "ask".into())) },
+        Finding::Candidate(candidate.clone()),
         Finding::Searched(searched),
-        Finding::Described(0, Box::new(task), Known { unit: true, ..Known::default() }),
-        Finding::Executables(0, files("/a"), files("/b")),
-        Finding::CommandLine(0, vec![Text::from("iptables")]),
+        Finding::Of(0, Fact::Groups(Groups { unit: Some("a.service".into()), container: None })),
+        Finding::Of(0, Fact::Executables(files("/a"), files("/b"))),
+        Finding::Of(0, Fact::CommandLine(vec![Text::from("iptables")])),
         Finding::CallSite("f+0x1".into()),
     ] {
         tell(&mut answer, &finding);
         ends.push(answer.len());
     }
     for length in 0..=answer.len() {
-        let requester = assemble(Vec::new(), &answer[..length]);
+        let Answer { searched, candidates } = assemble(Found::default(), &answer[..length]);
         let came = ends.iter().filter(|end| **end <= length).count();
         let expected = [Confidence::Unknown, Confidence::Ambiguous, Confidence::Likely];
-        assert_eq!(requester.confidence, expected[came.min(2)], "{length}");
-        let task = requester.candidates.first().unwrap_or(&requester.task);
-        assert_eq!(task.uid, [None, Some(5), Some(5), Some(6)][came.min(3)], "{length}");
-        assert_eq!(task.known.unit, came >= 3, "{length}");
+        assert_eq!(searched.confidence, expected[came.min(2)], "{length}");
+        assert_eq!(searched.call_site.is_some(), came >= 6, "{length}");
+        let Some((found, told)) = candidates.into_iter().next() else {
+            assert_eq!(came, 0);
+            continue;
+        };
+        assert_eq!(found, candidate);
+        let task = told.complete(Task { uid: Some(6), ..Task::default() });
+        assert_eq!(task.uid, Some(6));
+        assert_eq!((task.known.unit, task.unit.is_some()), (came >= 3, came >= 3), "{length}");
         assert_eq!(task.known.ancestors.complete, came >= 4, "{length}");
         assert_eq!(task.cmdline.is_some(), came >= 5, "{length}");
-        assert_eq!(requester.call_site.is_some(), came >= 6, "{length}");
+    }
+}
+
+#[test]
+fn what_was_read_of_a_successor_counts_for_nothing() {
+    let host = Host::this();
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let own = task::Stat::read(&host, &pid.to_string()).unwrap().started;
+    for (started_by, is_it) in [(own, true), (own - 1, false)] {
+        let recorded = Some((5, "ask".into()));
+        let candidate =
+            Candidate { pid, tid: pid, started_by: Some(started_by), waits: false, recorded, call_site: None };
+        let searched = Searched { confidence: Confidence::Exact, ..Searched::default() };
+        let told = child::start(PATIENCE, &[], |out| {
+            look_closer(&host, &wishes(true), &searched, std::slice::from_ref(&candidate), out);
+        });
+        let search = Search { host: &host, found: (searched.clone(), vec![candidate.clone()]), told: told.ok() };
+        let task = search.wait().task;
+        assert_eq!((task.pid, task.exe.is_some(), task.cmdline.is_some()), (Some(pid), is_it, is_it));
+        assert_eq!((task.uid == Some(5), task.comm == Some("ask".into())), (!is_it, !is_it));
     }
 }

@@ -70,9 +70,7 @@ fn run(call: &Call) -> i32 {
     let told = marker;
     let ancestors = call.ancestors(&host, [parent.pid, parent.grandparent]);
     let mut marker = marker.and_then(|value| Marker::believed(value, &ancestors));
-    let mut in_force = host.policy_in_force();
-    delegate::follow_divert(&host, &mut in_force.policy.defaults.delegate);
-    let in_force = in_force;
+    let in_force = host.policy_in_force();
     let policy = &in_force.policy;
     let is_off = judge::is_off(&host);
     lifeboat::set_failure_allows(is_off || policy.defaults.on_failure != Action::Block);
@@ -156,7 +154,7 @@ fn foresee(outlooks: impl Iterator<Item = Outlook> + Clone) {
 fn foregone(host: &Host, judge: &Judge, argv: &[&[u8]], cases: &[Case]) -> Option<i32> {
     let [case] = cases else { return None };
     let status = judge.foregone(&case.judgement).filter(|_| invocation::is_bare(argv))?;
-    Plan::new(&judge.policy().defaults.delegate, argv, None).is_kmods(host).then_some(status)
+    Plan::new(host, &judge.policy().defaults.delegate, argv, None).is_kmods(host).then_some(status)
 }
 
 /// Why no delegate may be run, if it would lead back to us without an end. Looked at only where one is to run: each
@@ -169,7 +167,7 @@ fn endless(host: &Host, parent: Parent, told: Option<&[u8]>) -> Option<String> {
 fn pass_on(host: &Host, policy: &Policy, call: &Call, marker: Option<Marker>) -> i32 {
     lifeboat::set_phase(Phase::Permitted);
     lifeboat::stop_clock();
-    let plan = Plan::new(&policy.defaults.delegate, &call.bytes(), marker).with_environment(&call.environment);
+    let plan = Plan::new(host, &policy.defaults.delegate, &call.bytes(), marker).with_environment(&call.environment);
     let ran = Plan { is_installing: call.installing.is_some(), ..plan }.run(host);
     if let Some(status) = ran.status {
         lifeboat::set_status(status);
@@ -273,7 +271,7 @@ fn carry_out(host: &Host, judge: &Judge, call: &Call, cases: &mut [Case], reques
     }
 
     lifeboat::stop_clock();
-    let plan = Plan::new(&judge.policy().defaults.delegate, &permitted, None).with_environment(&call.environment);
+    let plan = Plan::new(host, &judge.policy().defaults.delegate, &permitted, None).with_environment(&call.environment);
     let mut ran = plan.below(call.marker).run(host);
     let Some(status) = &mut ran.status else {
         lifeboat::run_clock();
