@@ -233,7 +233,8 @@ impl<'a, 'b> Walk<'a, 'b> {
         if let Some(known) = self.softdeps.get(&place) {
             return Some(Rc::clone(known));
         }
-        let around = Rc::new(Around { pre: self.things(&softdep.pre), post: self.things(&softdep.post) });
+        let (pre, post) = softdep.names();
+        let around = Rc::new(Around { pre: self.things(&pre), post: self.things(&post) });
         self.softdeps.insert(place, Rc::clone(&around));
         Some(around)
     }

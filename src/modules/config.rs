@@ -55,10 +55,15 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Softdep {
     key: Vec<u8>,
-    /// Names to load first.
-    pub pre: Vec<Vec<u8>>,
-    /// Names to load afterwards.
-    pub post: Vec<Vec<u8>>,
+    /// As they stand there: of all the lines a request needs one or two.
+    names: Vec<u8>,
+}
+
+impl Softdep {
+    /// Names to load first, and names to load afterwards.
+    pub fn names(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        softdep_names(&self.names)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,26 +105,26 @@ impl Config {
             return None;
         }
         let key = normalise(words.next()?)?.into_owned();
-        let entry = |value: Vec<u8>| Entry { key: key.clone(), value, place };
+        let entry = |key, value| Entry { key, value, place };
         match word {
-            b"alias" => self.aliases.push(entry(normalise(words.next()?)?.into_owned())),
-            b"blacklist" => self.blacklist.push(entry(Vec::new())),
+            b"alias" => self.aliases.push(entry(key, normalise(words.next()?)?.into_owned())),
+            b"blacklist" => self.blacklist.push(entry(key, Vec::new())),
             b"install" => {
                 // What asks us is no obstacle: we decide there as we do here, and then load plainly.
                 let command = words.rest().filter(|command| !is_hook(&key, command))?;
-                self.installs.push(entry(command.to_vec()));
+                self.installs.push(entry(key, command.to_vec()));
             }
             b"remove" => {
                 words.rest()?;
-                self.removes.push(entry(Vec::new()));
+                self.removes.push(entry(key, Vec::new()));
             }
             b"options" => {
                 let spaced = words.rest()?.iter().map(|&byte| if byte == b'\t' { b' ' } else { byte });
-                self.options.push(entry(spaced.collect()));
+                self.options.push(entry(key, spaced.collect()));
             }
             b"softdep" => {
-                let (pre, post) = softdep_names(words.rest()?);
-                self.softdeps.push(Softdep { key, pre, post });
+                let names = words.rest()?.to_vec();
+                self.softdeps.push(Softdep { key, names });
             }
             // A weakdep, which modprobe never loads; anything else.
             _ => {}
@@ -301,8 +306,9 @@ mod tests {
         ] {
             let config = config(line);
             let (_, softdep) = config.softdep_of(b"x").unwrap();
-            assert!(softdep.pre.iter().eq(pre.iter().map(|name| name.as_bytes())), "{line}");
-            assert!(softdep.post.iter().eq(post.iter().map(|name| name.as_bytes())), "{line}");
+            let (found_pre, found_post) = softdep.names();
+            assert!(found_pre.iter().eq(pre.iter().map(|name| name.as_bytes())), "{line}");
+            assert!(found_post.iter().eq(post.iter().map(|name| name.as_bytes())), "{line}");
         }
         assert!(config("softdep x").softdep_of(b"x").is_none());
     }

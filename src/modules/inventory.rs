@@ -31,7 +31,8 @@ fn keys(tree: &Tree, file: IndexFile) -> Result<Vec<Vec<u8>>, String> {
 pub fn has_softdeps(module: &[u8], tree: &Tree, config: &Config) -> bool {
     let Some((_, softdep)) = config.softdep_of(module) else { return false };
     let lookup = Lookup::new(tree, config);
-    softdep.pre.iter().chain(&softdep.post).any(|name| !lookup.targets(name).is_empty())
+    let (pre, post) = softdep.names();
+    pre.iter().chain(&post).any(|name| !lookup.targets(name).is_empty())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
+use std::io::BufRead;
 
 /// The logical lines of a file, each with the number of the line where it begins, counted from 1.
 ///
@@ -12,8 +13,15 @@ pub fn logical_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Cow<'_, [u8]>
     let mut newlines = 0_usize;
     std::iter::from_fn(move || {
         let begins = newlines + 1;
-        // Nearly all lines stand there as they are meant; to copy each byte by byte took an eighth of a whole request.
-        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\\')).unwrap_or(rest.len());
+        // Nearly all lines stand there as they are meant. To look at each byte of them took a tenth of a whole request:
+        // the standard library has words of them compared.
+        let mut after = rest;
+        let length = after.skip_until(b'\n').unwrap_or_default();
+        let line = rest.get(..length).unwrap_or_default();
+        let end = match line.contains(&b'\\') {
+            true => line.iter().position(|&byte| byte == b'\\').unwrap_or(length),
+            false => line.strip_suffix(b"\n").unwrap_or(line).len(),
+        };
         let (mut line, after) = rest.split_at_checked(end).map(|(line, after)| (Cow::Borrowed(line), after))?;
         rest = after;
         loop {
@@ -35,7 +43,9 @@ pub fn logical_lines(bytes: &[u8]) -> impl Iterator<Item = (usize, Cow<'_, [u8]>
             newlines += 1;
             rest = after;
         }
-        if let Some(end) = line.iter().position(|&byte| byte == 0) {
+        if line.contains(&0)
+            && let Some(end) = line.iter().position(|&byte| byte == 0)
+        {
             line.to_mut().truncate(end);
         }
         Some((begins, line))
