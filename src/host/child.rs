@@ -16,11 +16,27 @@ use nix::unistd::{ForkResult, Pid, fork};
 /// What a child says on its way; see [`ask`].
 pub struct Answers {
     reader: PipeReader,
+    vigil: Vigil,
+    bytes: Vec<u8>,
+}
+
+/// How long a child is waited for.
+pub(super) struct Vigil {
     child: Pid,
     deadline: Instant,
     /// Also for one that is only slow.
     last: Instant,
-    bytes: Vec<u8>,
+}
+
+/// What a wait came to.
+#[derive(PartialEq, Eq)]
+pub(super) enum Seen {
+    /// What was awaited.
+    Something,
+    /// Nothing yet.
+    Nothing,
+    /// The patience is at its end, and the child is killed, as far as it can be.
+    GivenUp,
 }
 
 /// So long nobody looks at what a child has said before its end.
@@ -56,8 +72,7 @@ pub fn start(patience: Duration, opened: &[BorrowedFd], work: impl FnOnce(&mut d
         }
         ForkResult::Parent { child } => {
             drop(writer);
-            let (deadline, last) = (began + patience, began + patience * TURNS);
-            Ok(Answers { reader, child, deadline, last, bytes: Vec::new() })
+            Ok(Answers { reader, vigil: Vigil::new(child, began, patience), bytes: Vec::new() })
         }
     }
 }
@@ -114,6 +129,40 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+impl Vigil {
+    /// Over `child`, which has been at it since `began`.
+    pub(super) fn new(child: Pid, began: Instant, patience: Duration) -> Vigil {
+        Vigil { child, deadline: began + patience, last: began + patience * TURNS }
+    }
+
+    /// Waits for `awaited` of a descriptor that the child's end changes, for at most `nap`.
+    pub(super) fn wait(&mut self, descriptor: BorrowedFd, awaited: PollFlags, nap: Duration) -> Seen {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let milliseconds = u16::try_from(left.min(nap).as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+            match poll(&mut [PollFd::new(descriptor, awaited)], PollTimeout::from(milliseconds)) {
+                Ok(0) if nap < left => return Seen::Nothing,
+                Ok(0) => {
+                    let now = Instant::now();
+                    if now >= self.last || !is_runnable(self.child) {
+                        let _ = kill(self.child, Signal::SIGKILL);
+                        return Seen::GivenUp;
+                    }
+                    self.deadline = now + Duration::from_millis(5);
+                }
+                Ok(_) => return Seen::Something,
+                Err(Errno::EINTR) => {}
+                Err(_) => return Seen::GivenUp,
+            }
+        }
+    }
+
+    /// Lets go of the child: only if it is over already, an unkillable one is left to PID 1.
+    pub(super) fn reap(self) {
+        let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+    }
+}
+
 impl Answers {
     /// The answer, waited for if it is not there yet.
     pub fn wait(mut self) -> Vec<u8> {
@@ -121,27 +170,14 @@ impl Answers {
         // takes a processor away from whoever writes the next. Only one who has a lot to say needs to be read meanwhile.
         let mut awaited = PollFlags::empty();
         loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            let nap = if awaited.is_empty() { left.min(QUICK) } else { left };
-            let milliseconds = u16::try_from(nap.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
-            let mut wanted = [PollFd::new(self.reader.as_fd(), awaited)];
-            match poll(&mut wanted, PollTimeout::from(milliseconds)) {
-                Ok(0) if awaited.is_empty() => awaited = PollFlags::POLLIN,
-                Ok(0) => {
-                    let now = Instant::now();
-                    if now >= self.last || !is_runnable(self.child) {
-                        let _ = kill(self.child, Signal::SIGKILL);
-                        break;
-                    }
-                    self.deadline = now + Duration::from_millis(5);
-                }
-                Ok(_) if self.read() => {}
-                Err(Errno::EINTR) => {}
-                Ok(_) | Err(_) => break,
+            let nap = if awaited.is_empty() { QUICK } else { Duration::MAX };
+            match self.vigil.wait(self.reader.as_fd(), awaited, nap) {
+                Seen::Nothing => awaited = PollFlags::POLLIN,
+                Seen::Something if self.read() => {}
+                Seen::Something | Seen::GivenUp => break,
             }
         }
-        // Only if it is over already: an unkillable one is left to PID 1.
-        let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        self.vigil.reap();
         self.bytes
     }
 

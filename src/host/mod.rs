@@ -10,6 +10,7 @@ pub mod kernel_config;
 pub mod machine;
 mod modules;
 mod policy;
+pub mod reading;
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};

@@ -1,9 +1,9 @@
 //! Who asked: the task that made the request, and what is known of it.
 //!
-//! What takes only short locks is read here. What waits for a lock that others may hold for ever, or goes on to files of
-//! the process, is read in a child process ([`crate::host::child`]): control groups, command line, executables. What
-//! came within the time is what is known. The child is begun first and waited for last: by then it has mostly ended, so
-//! that nobody has to be woken, which takes a sleeping processor longer than all the reading.
+//! What takes only short locks is read here. What waits for a lock that others may hold for ever is read elsewhere, and
+//! what came within the time is what is known: control groups and command line by a task of their own
+//! ([`crate::host::reading`]), what takes more than a few reads by a child process ([`crate::host::child`]). Both are begun
+//! first and waited for last: what the request would load is found out meanwhile, by another processor if there is one.
 
 mod blocked;
 mod cgroup;
@@ -15,7 +15,9 @@ mod symbols;
 mod task;
 mod waiting;
 
+use std::ffi::CString;
 use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Host;
 use crate::host::child::{self, Answers};
 use crate::host::kernel_config::{KernelConfig, Setting};
+use crate::host::reading::Reading;
 use crate::invocation::ParentKind;
 use crate::model::{Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
@@ -116,6 +119,13 @@ struct Searched {
     address: Option<u64>,
 }
 
+impl Searched {
+    /// The place in the kernel is known by its address alone.
+    fn lacks_name(&self) -> bool {
+        self.call_site.is_none() && self.address.is_some()
+    }
+}
+
 impl Default for Searched {
     fn default() -> Searched {
         Searched { confidence: Confidence::Unknown, found_by: None, recorder: None, call_site: None, address: None }
@@ -152,6 +162,8 @@ pub struct Search<'a> {
     host: &'a Host,
     /// What was had at once.
     found: Found,
+    /// Control groups of each that was had at once, then their command lines.
+    read: Option<Reading>,
     told: Option<Answers>,
 }
 
@@ -166,12 +178,14 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
         Caller::Kernel => recorded::search(host, name, parent).map_err(Some),
         _ => parent::at_once(host, caller, parent).ok_or(None),
     };
-    let told = child::start(PATIENCE, &host.opened(), |out| {
-        // The sooner something is told, the less is lost if the time runs out: first who, then what rules ask of them,
-        // and last what may hang or takes long.
-        let (searched, candidates) = match &at_once {
-            Ok((searched, candidates)) => (searched.clone(), candidates.clone()),
+    let read = at_once.as_ref().ok().and_then(|(_, candidates)| read(host, candidates, wishes).ok());
+    let is_open = |(searched, _): &Found| !wishes.executables.is_empty() || searched.lacks_name();
+    let told = at_once.as_ref().map_or(true, is_open).then(|| {
+        child::start(PATIENCE, &host.opened(), |out| match &at_once {
+            Ok((searched, candidates)) => look_closer(host, wishes, searched, candidates, out),
             Err(why) => {
+                // The sooner something is told, the less is lost if the time runs out: first who, then what rules ask
+                // of them, and last what may hang or takes long.
                 let mut candidates = Vec::new();
                 let mut found = |candidate: Candidate| {
                     tell(out, &Finding::Candidate(candidate.clone()));
@@ -189,13 +203,22 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
                     }
                 };
                 tell(out, &Finding::Searched(searched.clone()));
-                (searched, candidates)
+                for (at, candidate) in candidates.iter().enumerate() {
+                    if let Ok(groups) = task::groups(host, candidate.pid) {
+                        tell(out, &Finding::Of(at, Fact::Groups(groups)));
+                    }
+                }
+                look_closer(host, wishes, &searched, &candidates, out);
+                for (at, candidate) in candidates.iter().enumerate().filter(|_| wishes.command_lines) {
+                    if let Some(line) = task::command_line(host, candidate.pid) {
+                        tell(out, &Finding::Of(at, Fact::CommandLine(line)));
+                    }
+                }
             }
-        };
-        look_closer(host, wishes, &searched, &candidates, out);
+        })
     });
     let nobody = |recorder| (Searched { recorder, ..Searched::default() }, Vec::new());
-    Search { host, found: at_once.unwrap_or_else(nobody), told: told.ok() }
+    Search { host, found: at_once.unwrap_or_else(nobody), read, told: told.and_then(Result::ok) }
 }
 
 impl Search<'_> {
@@ -203,7 +226,9 @@ impl Search<'_> {
     pub fn wait(self) -> Requester {
         let describe = |candidate: &Candidate| task::describe(self.host, candidate.pid, candidate.tid);
         let mut at_once = self.found.1.iter().map(describe).collect::<Vec<_>>().into_iter();
-        let Answer { searched, candidates } = assemble(self.found, &self.told.map(Answers::wait).unwrap_or_default());
+        let read = self.read.into_iter().flat_map(Reading::wait);
+        let told = self.told.map(Answers::wait).unwrap_or_default();
+        let Answer { searched, candidates } = assemble(self.found, read, &told);
         let tasks = candidates.into_iter().map(|(candidate, told)| {
             let task = at_once.next().unwrap_or_else(|| describe(&candidate));
             // Looked at last: what was read was all read of this one, or it counts for nothing.
@@ -222,23 +247,23 @@ impl Search<'_> {
     }
 }
 
-/// Tells what seldom hangs, then what may, then what takes long.
+/// Begins to read what may hang of each of `candidates`.
+fn read(host: &Host, candidates: &[Candidate], wishes: &Wishes<'_>) -> std::io::Result<Reading> {
+    let of_all = |file: &'static str, room| {
+        let path = move |pid: i32| host.shown(format!("/proc/{pid}/{file}")).into_os_string().into_vec();
+        candidates.iter().filter_map(move |candidate| Some((CString::new(path(candidate.pid)).ok()?, room)))
+    };
+    let lines = wishes.command_lines.then(|| of_all("cmdline", task::MAX_CMDLINE));
+    Reading::start(PATIENCE, of_all("cgroup", task::MAX_GROUPS).chain(lines.into_iter().flatten()))
+}
+
+/// Tells what takes more than a few reads: which executables they run, then where in the kernel the request was made.
 fn look_closer(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates: &[Candidate], out: &mut dyn Write) {
-    for (at, candidate) in candidates.iter().enumerate() {
-        if let Ok(groups) = task::groups(host, candidate.pid) {
-            tell(out, &Finding::Of(at, Fact::Groups(groups)));
-        }
-    }
     if !wishes.executables.is_empty() {
         let executables = Executables::new(host, &wishes.executables);
         for (at, candidate) in candidates.iter().enumerate() {
             let above = executables.of_all(host, &task::parents_of(host, candidate.pid));
             tell(out, &Finding::Of(at, Fact::Executables(executables.of(host, candidate.pid), above)));
-        }
-    }
-    for (at, candidate) in candidates.iter().enumerate().filter(|_| wishes.command_lines) {
-        if let Some(line) = task::command_line(host, candidate.pid) {
-            tell(out, &Finding::Of(at, Fact::CommandLine(line)));
         }
     }
     if let (None, Some(address)) = (&searched.call_site, searched.address)
@@ -311,9 +336,20 @@ impl Candidate {
     }
 }
 
-/// Puts together what was found at once and what the child told, however little.
-fn assemble((mut searched, candidates): Found, answer: &[u8]) -> Answer {
-    let mut candidates: Vec<_> = candidates.into_iter().map(|candidate| (candidate, Told::default())).collect();
+/// Puts together what was found at once, what was read ([`read`]) and what the child told, however little.
+fn assemble((mut searched, found): Found, read: impl Iterator<Item = Option<Vec<u8>>>, answer: &[u8]) -> Answer {
+    let mut candidates: Vec<_> = found.into_iter().map(|candidate| (candidate, Told::default())).collect();
+    let count = candidates.len();
+    for (at, bytes) in read.enumerate() {
+        let (Some((_, told)), Some(bytes)) = (candidates.get_mut(at.checked_rem(count).unwrap_or_default()), bytes)
+        else {
+            continue;
+        };
+        match at < count {
+            true => told.groups = Some(Groups::parse(&bytes)),
+            false => told.cmdline = task::arguments(&bytes),
+        }
+    }
     let frames = answer.split_inclusive(|&byte| byte == 0).filter(|frame| frame.ends_with(&[0]));
     for finding in frames.filter_map(|frame| postcard::from_bytes_cobs(&mut frame.to_vec()).ok()) {
         match finding {

@@ -15,7 +15,9 @@ use crate::text::Text;
 /// At most so many parents are followed: deeper trees exist, but nobody reads them.
 const MAX_PARENTS: usize = 32;
 /// At most so many bytes of a command line are kept; a record stays small whatever a process writes there.
-const MAX_CMDLINE: usize = 4096;
+pub const MAX_CMDLINE: usize = 4096;
+/// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen.
+pub const MAX_GROUPS: usize = 64 << 10;
 /// PF_KTHREAD and PF_EXITING, include/linux/sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 const ENDING: u64 = 0x0000_0004;
@@ -104,22 +106,21 @@ pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
 
 /// The command line of a process, bounded. May hang for as long as the process's memory is locked.
 pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
-    let mut buffer = [0; MAX_CMDLINE];
-    let bytes = host.read_once(format!("/proc/{pid}/cmdline"), &mut buffer).ok()?;
-    let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
-    // Kernel threads have none.
-    (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(Text::from).collect())
+    arguments(host.read_once(format!("/proc/{pid}/cmdline"), &mut [0; MAX_CMDLINE]).ok()?)
 }
 
-/// The control groups of a process, a line a hierarchy. May hang, as any that changes them may.
+/// The arguments in the text of a `cmdline` file; kernel threads have none.
+pub fn arguments(text: &[u8]) -> Option<Vec<Text>> {
+    let text = text.strip_suffix(&[0]).unwrap_or(text);
+    (!text.is_empty()).then(|| text.split(|&byte| byte == 0).map(Text::from).collect())
+}
+
+/// The control groups of a process. May hang, as any that changes them may.
 ///
 /// # Errors
 /// Those of open(2) and read(2).
 pub fn groups(host: &Host, pid: i32) -> std::io::Result<Groups> {
-    let path = format!("/proc/{pid}/cgroup");
-    let mut buffer = [0; 2048];
-    let bytes = host.read_once(&path, &mut buffer)?;
-    if bytes.len() < 2048 { Ok(Groups::parse(bytes)) } else { Ok(Groups::parse(&host.read(&path, 65536)?)) }
+    Ok(Groups::parse(host.read_once(format!("/proc/{pid}/cgroup"), &mut [0; MAX_GROUPS])?))
 }
 
 /// Path of a process's executable as the kernel knows it; kernel threads have none.

@@ -37,7 +37,7 @@ fn an_answer_cut_anywhere_is_what_came_before() {
         ends.push(answer.len());
     }
     for length in 0..=answer.len() {
-        let Answer { searched, candidates } = assemble(Found::default(), &answer[..length]);
+        let Answer { searched, candidates } = assemble(Found::default(), std::iter::empty(), &answer[..length]);
         let came = ends.iter().filter(|end| **end <= length).count();
         let expected = [Confidence::Unknown, Confidence::Ambiguous, Confidence::Likely];
         assert_eq!(searched.confidence, expected[came.min(2)], "{length}");
@@ -65,12 +65,11 @@ fn what_was_read_of_a_successor_counts_for_nothing() {
         let candidate =
             Candidate { pid, tid: pid, started_by: Some(started_by), waits: false, recorded, call_site: None };
         let searched = Searched { confidence: Confidence::Exact, ..Searched::default() };
-        let told = child::start(PATIENCE, &[], |out| {
-            look_closer(&host, &wishes(true), &searched, std::slice::from_ref(&candidate), out);
-        });
-        let search = Search { host: &host, found: (searched.clone(), vec![candidate.clone()]), told: told.ok() };
+        let read = read(&host, std::slice::from_ref(&candidate), &wishes(true)).ok();
+        let search = Search { host: &host, found: (searched, vec![candidate]), read, told: None };
         let task = search.wait().task;
         assert_eq!((task.pid, task.exe.is_some(), task.cmdline.is_some()), (Some(pid), is_it, is_it));
+        assert_eq!(task.known.unit, is_it);
         assert_eq!((task.uid == Some(5), task.comm == Some("ask".into())), (!is_it, !is_it));
     }
 }
