@@ -9,7 +9,7 @@
 //! | `group NUMBER` | `nfnetlink-subsys-…` of that netfilter multicast group, without waiting (root only) |
 //!
 //! Arguments take `\xNN` for any byte. With `--threads` as many threads ask at once while the main thread waits, else
-//! the main thread asks. With `--after` it waits until there is such a file. Prints `pid=P tid=T errno=E ms=M` for each; the exit status is 0 whatever the kernel answered.
+//! the main thread asks. With `--after` it waits until there is such a file. Prints `pid=P tid=T errno=E ms=M us=U` for each; the exit status is 0 whatever the kernel answered.
 
 mod alg;
 
@@ -71,7 +71,8 @@ fn report(words: &[Vec<u8>]) {
     let errno = ask(words).err().and_then(|error| error.raw_os_error()).unwrap_or(0);
     // SAFETY: no argument, cannot fail.
     let tid = unsafe { gettid() };
-    println!("pid={} tid={tid} errno={errno} ms={}", std::process::id(), start.elapsed().as_millis());
+    let held = start.elapsed();
+    println!("pid={} tid={tid} errno={errno} ms={} us={}", std::process::id(), held.as_millis(), held.as_micros());
 }
 
 fn ask(words: &[Vec<u8>]) -> io::Result<()> {

@@ -1,0 +1,75 @@
+# The guest's part of benches/kernel, which says what `noop` and `rounds` are.
+. /lib.sh
+
+helper() {
+	case $1 in
+	no-op) echo "$noop" ;;
+	modprobe) echo /sbin/modprobe ;;
+	guard) echo /usr/sbin/modprobe-guard ;;
+	esac >/proc/sys/kernel/modprobe
+}
+
+# asked WHAT WHO ASK-ARGUMENT...: how long one that asks is held up.
+asked() {
+	what=$1 who=$2
+	shift 2
+	said=$(ask "$@")
+	echo "TIME $what|$who|${said##*us=}"
+}
+
+hundredths() {
+	sed 's/ .*//; s/\.//; s/^0*//' /proc/uptime
+}
+
+# stormed WHAT WHO: 400 requests of 100 processes and threads at once, each twice (AF_ALG).
+stormed() {
+	dmesg -c >/dev/null
+	began=$(hundredths)
+	storm different 100 4
+	echo "TIME $1|$2|$((($(hundredths) - began) * 10000))"
+	echo "BUSY $1, $2: $(dmesg | grep -c 'kmod busy') times \`kmod busy', $(dmesg | grep -c 'throttling') times throttled"
+}
+
+unloaded() {
+	modprobe -r "$@" 2>/dev/null || :
+	! is_loaded "$1"
+}
+
+modprobe af_alg
+# Blocked is what the name asked for says, so that every helper has the same to answer.
+printf 'version = 1\n[[rule]]\nid = "no"\nrequests = ["crypto-blocked*"]\naction = "block"\n' | policy
+guard enable >/dev/null
+round=0
+while [ $round -lt "$rounds" ]; do
+	round=$((round + 1))
+	for who in no-op modprobe guard; do
+		helper $who
+		asked 'unknown name (three requests)' $who alg hash "unknown$round$who"
+		asked 'blocked (three requests)' $who alg hash "blocked$round$who"
+		[ $who != no-op ] || continue
+		asked 'live (two requests)' $who netdev af_alg
+		unloaded nf_conntrack && asked 'nf_conntrack and its closure (two requests)' $who netdev nf_conntrack
+		unloaded nf_defrag_ipv4 && asked 'one module (two requests)' $who netdev nf_defrag_ipv4
+		unloaded nf_conntrack
+	done
+done
+for many in 1000 10000; do
+	storm idle $many >/run/idle &
+	idle=$!
+	waited_for ready /run/idle
+	for attempt in 1 2 3 4 5; do
+		for who in modprobe guard; do
+			helper $who
+			asked "blocked, $many more processes" $who alg hash "blocked$attempt$who$many"
+		done
+	done
+	kill $idle
+	wait $idle 2>/dev/null || :
+done
+for attempt in 1 2 3; do
+	for who in no-op modprobe guard; do
+		helper $who
+		stormed 'storm of 100 with 400' $who
+	done
+done
+echo 'DONE 0'
