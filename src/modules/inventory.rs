@@ -13,6 +13,14 @@ pub fn names(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
     keys(tree, IndexFile::Dep)
 }
 
+/// The names of all modules that are part of the kernel image, sorted.
+///
+/// # Errors
+/// As with [`names`], of `modules.builtin.bin`.
+pub fn builtins(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
+    keys(tree, IndexFile::Builtin)
+}
+
 /// The aliases in all modules, which are patterns, sorted.
 ///
 /// # Errors

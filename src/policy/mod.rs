@@ -5,6 +5,7 @@ pub mod applied;
 mod concern;
 mod decide;
 mod finding;
+pub mod lint;
 mod parse;
 pub mod pattern;
 mod patterns;

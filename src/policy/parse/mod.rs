@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::model::Action;
 use crate::text::Text;
 
+pub(super) use self::reader::distance;
 use self::reader::{Entry, Keys, Reader};
 use super::finding::{Finding, Source};
 use super::{Audit, Conntrack, Defaults, Max, Policy, Rule, Sysctl, Trust, UnknownRequester};

@@ -204,7 +204,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// How many slips of a finger lie between two words: a letter too many, too few, wrong, or swapped with the next.
-fn distance(one: &str, other: &str) -> usize {
+pub(in crate::policy) fn distance(one: &str, other: &str) -> usize {
     // A long word is near to none of ours, and the effort goes up with the length.
     if one.len() > 64 {
         return usize::MAX;
