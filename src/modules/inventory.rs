@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use super::lookup::Lookup;
-use super::tree::{IndexFile, Tree};
+use super::tree::{IndexFile, Tree, Unopened};
 
 /// The names of all modules that the index of `tree` has a file for, sorted; what is built in is not among them.
 ///
@@ -27,6 +27,17 @@ pub fn builtins(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
 /// As with [`names`], of `modules.alias.bin`.
 pub fn aliases(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
     keys(tree, IndexFile::Alias)
+}
+
+/// The aliases of what is part of the kernel image, likewise; empty where depmod(8) wrote none.
+///
+/// # Errors
+/// As with [`names`], of `modules.builtin.alias.bin`.
+pub fn builtin_aliases(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
+    match tree.index(IndexFile::BuiltinAlias) {
+        Err(Unopened::Absent) => Ok(Vec::new()),
+        _ => keys(tree, IndexFile::BuiltinAlias),
+    }
 }
 
 fn keys(tree: &Tree, file: IndexFile) -> Result<Vec<Vec<u8>>, String> {

@@ -5,6 +5,7 @@
 
 mod arming;
 mod cases;
+mod check;
 mod doctor;
 mod expectations;
 mod foregone;

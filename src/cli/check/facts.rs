@@ -60,5 +60,8 @@ fn modules_of(kernel: &str, policy: &Policy, tree: &Tree, config: &Config) -> Re
             stands_for.insert(entry.to_owned(), names.cloned().collect());
         }
     }
-    Ok(Modules { kernel: kernel.to_owned(), names, builtins, aliases: modules::aliases(tree)?, stands_for })
+    let mut aliases = modules::aliases(tree)?;
+    aliases.extend(modules::builtin_aliases(tree)?);
+    aliases.extend(config.aliases().map(<[u8]>::to_vec));
+    Ok(Modules { kernel: kernel.to_owned(), names, builtins, aliases, stands_for })
 }

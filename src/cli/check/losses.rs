@@ -70,12 +70,13 @@ fn loss(policy: &Policy, one: Use, judgement: &Judgement) -> Option<Loss> {
     }
     let rule = verdict.rule.as_ref().and_then(|id| policy.rules.iter().find(|rule| rule.id == *id));
     let depends = rule.is_some_and(|rule| rule.requester.is_some() || rule.modules.is_none());
-    let may_permit = policy.rules.iter().filter(|rule| rule.action != Action::Block).any(|rule| {
-        let is_about = |name: &Text| rule.modules.as_ref().is_none_or(|modules| modules.matches(name.as_bytes()));
-        let is_special = rule.requester.is_some() || rule.requests.is_some();
-        is_special && closure.modules.iter().any(|module| is_about(&module.name))
-    });
     let module = verdict.module.clone()?;
+    // What stands behind the rule that decides has no say.
+    let before = policy.rules.iter().take_while(|other| rule.is_none_or(|rule| rule.id != other.id));
+    let may_permit = before.filter(|rule| rule.action != Action::Block).any(|rule| {
+        let is_about = rule.modules.as_ref().is_none_or(|modules| modules.matches(module.as_bytes()));
+        is_about && (rule.requester.is_some() || rule.requests.is_some())
+    });
     if depends || may_permit {
         return None;
     }
@@ -88,7 +89,8 @@ fn loaded(host: &Host, live: &Live) -> String {
     let users: Vec<String> = live.users.iter().map(|user| Text(user.clone()).to_string()).collect();
     let mut used = match (users.len(), live.own_references()) {
         (0, 0) => "loaded".to_owned(),
-        (0, references) => format!("loaded, {references} references"),
+        (0, 1) => "loaded, held once".to_owned(),
+        (0, references) => format!("loaded, held {references} times"),
         (count, _) => {
             let more = if count > NAMED { " and others" } else { "" };
             let named: Vec<&str> = users.iter().take(NAMED).map(String::as_str).collect();
@@ -130,11 +132,24 @@ fn mounted(host: &Host) -> Vec<Use> {
 /// The name asked for and the mount point of a line of mountinfo (proc_pid_mountinfo(5)).
 fn mount(line: &[u8]) -> Option<(Text, String)> {
     let mut fields = line.split(|&byte| byte == b' ');
-    let place = Text::from(fields.nth(4)?).to_string();
+    let place = Text(unescaped(fields.nth(4)?)).to_string();
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
     // A part after a dot is a matter of the file system's own.
     let kind = kind.split(|&byte| byte == b'.').next()?;
     Some((Text([b"fs-", kind].concat()), place))
+}
+
+/// Blanks and backslashes stand there as `\\NNN`, octal.
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let meant = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(meant.unwrap_or(byte));
+        rest = if meant.is_some() { after.get(3..).unwrap_or_default() } else { after };
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -145,6 +160,8 @@ mod tests {
     fn lines_of_mountinfo_are_taken_apart() {
         let line = b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - fuse.sshfs /dev/root rw,errors=continue";
         assert_eq!(mount(line), Some((Text::from("fs-fuse"), "/mnt2".to_owned())));
+        let line = br"1 2 8:1 / /a\040b\134c\9 rw - ext4 /dev/sda1 rw";
+        assert_eq!(mount(line), Some((Text::from("fs-ext4"), r"/a b\\c\\9".to_owned())));
         for garbage in [&b""[..], b"36 35 98:0 / /mnt2 rw master:1 -", b"a b c d e f g"] {
             assert_eq!(mount(garbage), None);
         }

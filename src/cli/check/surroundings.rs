@@ -61,7 +61,7 @@ pub fn settings(host: &Host, policy: &Policy) -> Vec<Setting> {
         let line = sysctl_d.lookup(&policy::path_of_key(name))?;
         let theirs = String::from_utf8_lossy(line.value.as_deref()?).into_owned();
         let is_same = theirs.split_ascii_whitespace().eq(value.split_ascii_whitespace());
-        (!is_same).then(|| Setting { key, ours: value, theirs, source: line.source.clone() })
+        (!is_same).then(|| Setting { key, ours: value, theirs, source: host.shown(&line.source).display().to_string() })
     })
     .collect()
 }

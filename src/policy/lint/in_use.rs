@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use super::facts::{Facts, Loss};
 use super::{Level, Lint, Subject, Words, listed};
 
+/// The rule that blocks, and the module that it blocks by.
+type Cause<'a> = (Option<&'a str>, Option<&'a [u8]>);
+
 pub(super) fn look(subject: &Subject<'_>, facts: &Facts) -> Vec<Lint> {
-    let mut by_cause: BTreeMap<(&Option<String>, Option<&[u8]>), Vec<&Loss>> = BTreeMap::new();
+    let mut by_cause: BTreeMap<Cause<'_>, Vec<&Loss>> = BTreeMap::new();
     for loss in &facts.losses {
         // The default is one cause, whatever it keeps out.
         let module = loss.rule.is_some().then(|| loss.module.as_bytes());
-        by_cause.entry((&loss.rule, module)).or_default().push(loss);
+        by_cause.entry((loss.rule.as_deref(), module)).or_default().push(loss);
     }
     let mut lints: Vec<Lint> = by_cause.values().filter_map(|losses| lost(subject, losses)).collect();
     for past in &facts.past {
@@ -48,7 +51,7 @@ fn lost(subject: &Subject<'_>, losses: &[&Loss]) -> Option<Lint> {
         .iter()
         .map(|loss| match (&loss.rule, loss.is_softdep) {
             (Some(_), false) if loss.name == loss.module => loss.used.clone(),
-            (_, true) => format!("a soft dependency of {} ({})", loss.name, loss.used),
+            (_, true) => format!("as a soft dependency of {} ({})", loss.name, loss.used),
             (Some(_), false) => format!("needed by {} ({})", loss.name, loss.used),
             (None, false) => format!("{} ({})", loss.name, loss.used),
         })

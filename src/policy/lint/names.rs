@@ -151,6 +151,10 @@ impl Modules {
             let plain = pattern.iter().take_while(|byte| !matches!(byte, b'*' | b'?' | b'[' | b'\\'));
             plain.map(|byte| pattern::fold(*byte)).collect()
         };
+        // There are tens of thousands of symbols, and few ask by them.
+        if entry.starts_with("symbol:") {
+            return true;
+        }
         let own = begins(entry.as_bytes());
         let is_met = |alias: &Vec<u8>| match pattern::is_literal(entry.as_bytes()) {
             true => pattern::matches(alias, entry.as_bytes()),

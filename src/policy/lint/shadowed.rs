@@ -95,9 +95,14 @@ fn whole(subject: &Subject<'_>, rule: &Rule, takers: &[(&str, Option<&Rule>)]) -
     by.sort_by_key(|rule| &rule.id);
     by.dedup_by_key(|rule| &rule.id);
     let named = named(&by);
-    let is_fallback = rule.action != Action::Block
-        && by.iter().all(|by| by.action == Action::Block && is_same(rule, by))
-        && by.len() == 1;
+    // What permits somebody in spite of a block is another matter.
+    let is_fallback = match by.as_slice() {
+        [block] => {
+            let is_block = block.action == Action::Block && rule.action != Action::Block;
+            is_block && block.requester == rule.requester && is_same(rule, block)
+        }
+        _ => false,
+    };
     let words = if is_fallback {
         let message = format!("rule \"{}\" counts only while the block of {named} is not enforced", rule.id);
         Words::new(LINT, Level::Note, message, "leave it if that is what it is for")

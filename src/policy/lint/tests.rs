@@ -86,6 +86,8 @@ fn a_rule_that_an_earlier_one_takes_is_found() {
 fn what_is_meant_to_be_hidden_is_no_warning() {
     let nf = "modules = [\"nf_conntrack\"]";
     assert_eq!(found(&rules(&[("block", nf), ("allow-sysctl", nf)]), &Facts::default()), ["note shadowed b 6"]);
+    let mine = "modules = [\"nf_conntrack\"]\nrequester = { uid = 7 }";
+    assert_eq!(found(&rules(&[("block", nf), ("allow", mine)]), &Facts::default()), ["warning shadowed b 6"]);
     let other = "[[rule]]\nid = \"z\"\naction = \"block\"\nmodules = [\"nf_conntrack\"]\n";
     let of_two = files(&[other, &rules(&[("allow", "modules = [\"nf_conntrack\"]")])], &Facts::default());
     assert_eq!(of_two.iter().map(short).collect::<Vec<_>>(), ["note shadowed a 2"]);
@@ -242,7 +244,7 @@ fn what_would_be_lost_is_told_by_its_cause() {
             "note log-unread - 0: past requests were not looked at: no",
             "warning blocks-past-requests a 2: would block 3 requests that this host's log has as permitted: nf_nat by a.service (3)",
             "warning in-use a 5: rule \"a\" blocks nf_nat, which this host uses: loaded",
-            "warning in-use a 6: rule \"a\" blocks crc, which this host uses: a soft dependency of fs-ext4 (mounted on /)",
+            "warning in-use a 6: rule \"a\" blocks crc, which this host uses: as a soft dependency of fs-ext4 (mounted on /)",
             "warning in-use - 8: the default blocks what this host uses: sctp (loaded), tipc (loaded)",
         ]
     );
