@@ -130,6 +130,35 @@ fn an_allow_list_of_all_modules_has_nothing_wrong_with_it() {
     let lost: Vec<&String> = found.iter().filter(|line| line.starts_with("warning")).collect();
     assert_eq!(lost, ["warning in-use the default blocks what this host uses: nf_nat (loaded)"]);
     assert_eq!(status, Some(1));
+    // What is permitted brings along what it needs.
+    assert_eq!(host.found(&list(&["'nf_nat'".to_owned()])).1, Some(0));
+}
+
+#[test]
+fn what_this_host_cannot_tell_or_sizes_otherwise_is_found() {
+    let rule = |action: &str| {
+        format!(
+            "version = 1\n[conntrack]\nmax = 9000\n[[rule]]\nid = 'a'\nmodules = ['nf_conntrack']\naction = '{action}'\n\
+             requester = {{ uid = 7 }}\n[[rule]]\nid = 'b'\nmodules = ['nf_conntrack']\naction = 'allow-sysctl'\n"
+        )
+    };
+    let host = Indexed::new();
+    assert_eq!(host.found(&rule("allow")), (vec![], Some(0)));
+    host.put("sys/kernel/security/lockdown", "none integrity [confidentiality]\n");
+    assert_eq!(host.found(&rule("block")), (vec![], Some(0)));
+    let (found, status) = host.found(&rule("allow"));
+    let [found] = found.as_slice() else { panic!("{found:?}") };
+    assert!(found.starts_with("warning cannot-tell rule \"a\" asks who") && found.contains("locked down"), "{found}");
+    assert_eq!(status, Some(1));
+    host.put("sys/module/module/parameters/enable_dups_trace", "N\n");
+    host.put("etc/modprobe.d/own.conf", "options nf_conntrack hashsize=1000\n");
+    let (found, _) = host.found(&rule("block"));
+    let [few, who] = found.as_slice() else { panic!("{found:?}") };
+    assert!(who.contains("CONFIG_MODULE_DEBUG_AUTOLOAD_DUPS"), "{who}");
+    assert!(
+        few.starts_with("warning few-buckets max is 9000") && few.contains("own.conf:1 has hashsize=1000"),
+        "{few}"
+    );
 }
 
 #[test]
