@@ -19,4 +19,5 @@ mod log;
 mod object;
 mod parity;
 mod random;
+mod schema;
 mod tables;

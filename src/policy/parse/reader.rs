@@ -21,7 +21,7 @@ impl Entry {
 }
 
 /// A table's name in messages, and the keys that it may have.
-pub(super) struct Keys(pub(super) &'static str, pub(super) &'static [&'static str]);
+pub(in crate::policy) struct Keys(pub(in crate::policy) &'static str, pub(in crate::policy) &'static [&'static str]);
 
 /// So many findings of a file are told. Nobody reads more, and the helper may be the one that reads the file.
 const MAX_FINDINGS: usize = 100;
