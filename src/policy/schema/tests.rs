@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const TABLES: [(&Keys, fn(&str) -> Option<Value>); 8] = [
+type OfKey = fn(&str) -> Option<Value>;
+
+const TABLES: [(&Keys, OfKey); 8] = [
     (&parse::FILE, of_file_key),
     (&parse::DEFAULTS, of_default),
     (&parse::rules::KEYS, of_rule),
