@@ -155,6 +155,8 @@ fn what_this_host_cannot_tell_or_sizes_otherwise_is_found() {
     let (found, _) = host.found(&rule("block"));
     let [few, who] = found.as_slice() else { panic!("{found:?}") };
     assert!(who.contains("CONFIG_MODULE_DEBUG_AUTOLOAD_DUPS"), "{who}");
+    host.put("etc/sysctl.d/own.conf", "net.netfilter.nf_conntrack_buckets = 65536\n");
+    assert!(!host.found(&rule("block")).0.iter().any(|line| line.contains("few-buckets")));
     assert!(
         few.starts_with("warning few-buckets max is 9000") && few.contains("own.conf:1 has hashsize=1000"),
         "{few}"

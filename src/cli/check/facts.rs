@@ -20,7 +20,7 @@ pub fn of(host: &Host, kernel: Option<&str>, policy: &Policy) -> (Facts, String)
     let release = kernel.map_or_else(|| host.kernel(), |kernel| Ok(kernel.to_owned()));
     let (config, _) = host.modprobe_config(release.as_deref().unwrap_or_default());
     facts.settings = surroundings::settings(host, policy);
-    facts.hashsize = surroundings::hashsize(policy, &config);
+    facts.hashsize = surroundings::hashsize(host, policy, &config);
     past::look(host, policy, &mut facts);
     let looked = release.and_then(|release| {
         let tree = host.modules(&release);

@@ -1,7 +1,7 @@
 //! What else on the host has a say: modprobe.d, sysctl.d, and how well it can tell who asks.
 
 use crate::conntrack::sysctl_d::SysctlD;
-use crate::conntrack::{MAX_NAME, Wanted};
+use crate::conntrack::{BUCKETS, MAX_NAME, Wanted};
 use crate::host::Host;
 use crate::judge;
 use crate::model::Action;
@@ -66,9 +66,10 @@ pub fn settings(host: &Host, policy: &Policy) -> Vec<Setting> {
     .collect()
 }
 
-/// The size of its buckets that modprobe.d gives connection tracking, where the policy sizes that.
-pub fn hashsize(policy: &Policy, config: &Config) -> Option<(u32, String)> {
-    judge::sizes_tables(policy).then(|| Wanted::new(policy, config).hashsize_option).flatten()
+/// The size of its buckets that modprobe.d gives connection tracking, where the policy sizes that and nothing else does.
+pub fn hashsize(host: &Host, policy: &Policy, config: &Config) -> Option<(u32, String)> {
+    let option = Wanted::new(policy, config).hashsize_option.filter(|_| judge::sizes_tables(policy))?;
+    SysctlD::read(host).lookup(BUCKETS).is_none().then_some(option)
 }
 
 /// A rule that asks who, why this host can't tell, and what to do.

@@ -2,6 +2,8 @@
 
 use super::shadowed::{includes, includes_name};
 use super::{Level, Lint, Subject, Words};
+use crate::model::Action;
+use crate::policy::UnknownRequester;
 use crate::policy::requester::{CALLERS, Condition, Entry, Is, Key, MAX_ID, Who};
 
 const LINT: &str = "contradictory";
@@ -10,7 +12,11 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Lint> {
     let mut lints = Vec::new();
     for rule in &subject.policy.rules {
         let Some(Who::All(conditions)) = &rule.requester else { continue };
-        for condition in conditions.iter().filter(|condition| is_never(condition)) {
+        // Then a block matches also those of whom the key is not known.
+        let takes_unknown =
+            rule.action == Action::Block && subject.policy.defaults.unknown_requester == UnknownRequester::Block;
+        let is_clear = |condition: &&Condition| !takes_unknown || condition.key == Key::Caller;
+        for condition in conditions.iter().filter(is_clear).filter(|condition| is_never(condition)) {
             let key = condition.key.name();
             let message = format!("rule \"{}\" never matches: `{key}` takes out all that it names", rule.id);
             let words =

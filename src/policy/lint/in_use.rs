@@ -63,7 +63,7 @@ fn lost(subject: &Subject<'_>, losses: &[&Loss]) -> Option<Lint> {
     let remedy = if losses.iter().all(|loss| loss.is_softdep) {
         "the next request for what needs it is blocked: permit it, or take the soft dependency away in modprobe.d"
     } else {
-        "it stays until it is unloaded, and is blocked from then; see `guard --dry-run` with --policy"
+        "it stays until it is unloaded, and requests for it are blocked from then; see `guard --dry-run` with --policy"
     };
     let words = Words::new("in-use", Level::Warning, message, remedy);
     Some(at_cause(subject, first.rule.as_deref(), &module.to_string(), words))

@@ -30,11 +30,14 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn of(rule: &'a Rule, modules: &Modules) -> Names<'a> {
         let mut names = Names::default();
-        for entry in rule.modules.iter().flat_map(|patterns| patterns.iter()) {
+        let entries = || rule.modules.iter().flat_map(|patterns| patterns.iter());
+        // What was typed by hand is shorter, and the effort goes up with the number.
+        let is_typed = entries().filter(|entry| modules.is(entry) == Is::Nothing).count() <= TYPED;
+        for entry in entries() {
             match modules.is(entry) {
                 Is::Module => names.good = names.good.saturating_add(1),
                 Is::Builtin => names.builtin.push(entry),
-                Is::Nothing => match (modules.others(entry), modules.nearest(entry)) {
+                Is::Nothing => match (modules.others(entry), is_typed.then(|| modules.nearest(entry)).flatten()) {
                     (Some(others), _) => names.aliases.push((entry, others)),
                     (None, Some(near)) => names.slips.push((entry, near)),
                     (None, None) => names.missing.push(entry),
@@ -104,6 +107,8 @@ enum Is {
     Nothing,
 }
 
+/// Of more names that are none the nearest are not looked for.
+const TYPED: usize = 50;
 /// Names as short as this are near to too many.
 const SHORT: usize = 4;
 /// In names as long as this, two slips are still one word.

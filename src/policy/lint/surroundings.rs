@@ -39,9 +39,14 @@ fn unhooked(subject: &Subject<'_>, facts: &Facts) -> Option<Lint> {
         return None;
     }
     let message = format!(
-        "modprobe(8), udev and systemd load these unasked, since they have soft dependencies or install lines of others: {}",
+        "there can be no install line of ours for these, since they have soft dependencies or lines of others: {}",
         listed(&names)
     );
-    let words = Words::new("unhooked", Level::Note, message, "see `guard status` for what closes that way");
+    let words = Words::new(
+        "unhooked",
+        Level::Note,
+        message,
+        "see `guard status` for who loads them unasked, and what closes that way",
+    );
     Some(subject.of_table("", "", words))
 }

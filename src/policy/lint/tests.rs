@@ -125,6 +125,11 @@ fn a_requester_whom_nobody_can_be_is_found() {
         let expected = if is_never { "warning contradictory a 6" } else { "" };
         assert_eq!(found(&text, &Facts::default()).join("\n"), expected, "{who}");
     }
+    let never = rules(&[("block", "modules = [\"a\"]\nrequester = { uid = [0, \"!0\"] }")]);
+    let unknown = "[defaults]\nunknown_requester = \"block\"\n";
+    assert_eq!(found(&format!("{unknown}{never}"), &Facts::default()), [""; 0]);
+    let permits = never.replace("block", "allow");
+    assert_eq!(found(&format!("{unknown}{permits}"), &Facts::default()), ["warning contradictory a 8"]);
 }
 
 #[test]
