@@ -89,6 +89,18 @@ fn a_blocked_soft_dependency_of_what_is_mounted_is_found() {
 }
 
 #[test]
+fn a_log_that_cannot_be_read_is_told_where_it_matters() {
+    let host = Indexed::new();
+    host.put("var/log/modprobe-guard", "no directory");
+    let rule = "version = 1\n[[rule]]\nid = 'a'\nmodules = ['sctp']\naction = 'block'\n";
+    let (found, status) = host.found(rule);
+    let [found] = found.as_slice() else { panic!("{found:?}") };
+    assert!(found.starts_with("note log-unread past requests were not looked at: the log of this host"), "{found}");
+    assert_eq!(status, Some(0));
+    assert_eq!(host.found(&rule.replace("block", "allow")), (vec![], Some(0)));
+}
+
+#[test]
 fn names_are_those_of_the_kernel() {
     let host = Indexed::new();
     let rule = |entries: &str| format!("version = 1\n[[rule]]\nid = 'a'\n{entries}\naction = 'block'\n");

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{executables, losses, past, surroundings};
 use crate::host::Host;
-use crate::model::IndexHealth;
+use crate::model::{IndexHealth, NeededAs};
 use crate::modules::{self, Config, Tree};
-use crate::policy::Policy;
 use crate::policy::lint::Facts;
 use crate::policy::lint::facts::Modules;
+use crate::policy::{Policy, pattern};
 
 /// What is known of `host`, with the modules of `kernel` (its own, if none is named), and in words which those are.
 pub fn of(host: &Host, kernel: Option<&str>, policy: &Policy) -> (Facts, String) {
@@ -48,11 +48,11 @@ fn modules_of(kernel: &str, policy: &Policy, tree: &Tree, config: &Config) -> Re
     let mut stands_for = BTreeMap::new();
     for entry in entries.flat_map(|patterns| patterns.iter()) {
         let is_known = |names: &[Vec<u8>]| names.binary_search_by(|name| name.as_slice().cmp(entry.as_bytes())).is_ok();
-        if !crate::policy::pattern::is_literal(entry.as_bytes()) || is_known(&names) || is_known(&builtins) {
+        if !pattern::is_literal(entry.as_bytes()) || is_known(&names) || is_known(&builtins) {
             continue;
         }
         let closure = modules::resolve(entry.as_bytes(), modules::Flags::default(), tree, config, |_| false);
-        let targets = closure.modules.iter().filter(|module| module.needed_as == crate::model::NeededAs::Target);
+        let targets = closure.modules.iter().filter(|module| module.needed_as == NeededAs::Target);
         let commands = closure.commands.iter().map(|command| &command.module);
         let blacklisted = closure.blacklisted.iter().map(|one| &one.module);
         let names = targets.map(|module| &module.name).chain(commands).chain(blacklisted);

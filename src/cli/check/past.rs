@@ -14,6 +14,9 @@ use crate::policy::{self, Policy};
 /// How long the log is looked at.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Records are for root.
+const AS_ROOT: &str = "run guard check as root";
+
 /// What was asked for by whom, with how often.
 type Counts = BTreeMap<String, u64>;
 
@@ -25,7 +28,7 @@ pub fn look(host: &Host, policy: &Policy, facts: &mut Facts) {
     let entries = match entries_of_host(host) {
         Ok(entries) => entries,
         Err(error) => {
-            facts.past_unread = Some(format!("the log of this host can't be read: {error}"));
+            facts.past_unread = Some((format!("the log of this host can't be read: {error}"), AS_ROOT));
             return;
         }
     };
@@ -33,7 +36,8 @@ pub fn look(host: &Host, policy: &Policy, facts: &mut Facts) {
     let mut by_rule: BTreeMap<Option<String>, Counts> = BTreeMap::new();
     for (read, entry) in entries.enumerate() {
         if begun.elapsed() > PATIENCE {
-            facts.past_unread = Some(format!("only the first {read} records of the log, for that took a second"));
+            let why = format!("but for the first {read} records, which took {} s", PATIENCE.as_secs());
+            facts.past_unread = Some((why, "see `guard log --summary`"));
             break;
         }
         match entry {
@@ -44,7 +48,7 @@ pub fn look(host: &Host, policy: &Policy, facts: &mut Facts) {
                 }
             }
             Ok(_) => {}
-            Err(error) => facts.past_unread = Some(format!("a part of the log can't be read: {error}")),
+            Err(error) => facts.past_unread = Some((format!("a part of the log can't be read: {error}"), AS_ROOT)),
         }
     }
     facts.past = by_rule.into_iter().map(|(rule, counts)| past(rule, counts)).collect();

@@ -15,8 +15,8 @@ pub struct Facts {
     pub losses: Vec<Loss>,
     /// What blocks would have taken away, by the host's log.
     pub past: Vec<Past>,
-    /// Why the log was not looked at, or not to its end.
-    pub past_unread: Option<String>,
+    /// Why the log was not looked at, or not to its end, and what to do.
+    pub past_unread: Option<(String, &'static str)>,
     /// Lines of modprobe.d that may keep out what rules permit.
     pub lines: Vec<Line>,
     /// Modules whose blocks and sizes modprobe(8) and libkmod pass by, with why.

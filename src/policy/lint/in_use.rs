@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::facts::{Facts, Loss};
 use super::{Level, Lint, Subject, Words, listed};
+use crate::policy::pattern;
 
 /// The rule that blocks, and the module that it blocks by.
 type Cause<'a> = (Option<&'a str>, Option<&'a [u8]>);
@@ -31,15 +32,9 @@ pub(super) fn look(subject: &Subject<'_>, facts: &Facts) -> Vec<Lint> {
         );
         lints.push(at_cause(subject, past.rule.as_deref(), "", words));
     }
-    lints.extend(facts.past_unread.as_ref().map(|why| {
-        let words =
-            Words::new("log-unread", Level::Note, format!("past requests were not looked at: {why}"), "run it as root");
-        let words = if why.contains("only the first") {
-            Words { remedy: "see `guard log --summary`".into(), ..words }
-        } else {
-            words
-        };
-        subject.of_table("", "", words)
+    lints.extend(facts.past_unread.as_ref().map(|(why, remedy)| {
+        let message = format!("past requests were not looked at: {why}");
+        subject.of_table("", "", Words::new("log-unread", Level::Note, message, *remedy))
     }));
     lints
 }
@@ -75,7 +70,7 @@ fn at_cause(subject: &Subject<'_>, rule: Option<&str>, module: &str, words: Word
         return subject.of_table("defaults", "action", words);
     };
     let entries = rule.modules.iter().flat_map(|patterns| patterns.iter());
-    let mut matching = entries.filter(|entry| crate::policy::pattern::matches(entry.as_bytes(), module.as_bytes()));
+    let mut matching = entries.filter(|entry| pattern::matches(entry.as_bytes(), module.as_bytes()));
     match matching.next() {
         Some(entry) => subject.of_rule(rule, "modules", entry, words),
         None => subject.of_rule(rule, "", "", words),

@@ -239,7 +239,7 @@ fn what_would_be_lost_is_told_by_its_cause() {
         loss(None, "tipc", "tipc", false, "loaded"),
     ];
     let past = vec![Past { rule: Some("a".into()), requests: 3, by: vec![("nf_nat by a.service".into(), 3)] }];
-    let facts = Facts { losses, past, past_unread: Some("no".into()), ..Facts::default() };
+    let facts = Facts { losses, past, past_unread: Some(("no".into(), "r")), ..Facts::default() };
     let text = rules(&[("block", "modules = [\"nf-nat\",\n\"crc*\"]")]) + "[defaults]\naction = \"block\"\n";
     let lints = files(&[&text], &facts);
     let told: Vec<_> = lints.iter().map(|lint| format!("{}: {}", short(lint), lint.finding.message)).collect();
