@@ -25,7 +25,8 @@ units='modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.
     modprobe-guard-divert.service modprobe-guard-divert.path'
 papers='/usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     /usr/share/bash-completion/completions/guard /usr/share/zsh/vendor-completions/_guard
-    /usr/share/zsh/site-functions/_guard /usr/share/fish/vendor_completions.d/guard.fish'
+    /usr/share/zsh/site-functions/_guard /usr/share/fish/vendor_completions.d/guard.fish
+    /usr/share/modprobe-guard/policy.schema.json /usr/share/modprobe-guard/tests.schema.json'
 changed_units=
 
 die() {
@@ -202,7 +203,11 @@ check_before_replacing() {
     [ -z "$staging" ] && [ -e "$kernel_modprobe" ] || return 0
     [ "$(cat "$kernel_modprobe")" = "$helper" ] || [ "$(readlink -f /sbin/modprobe)" = "$helper" ] || return 0
     "$built/modprobe-guard" --version >/dev/null || die "$built/modprobe-guard --version: failed, and the kernel runs it; nothing was changed"
-    "$built/guard" check || die "the policy files are unsound, see above, and this machine is armed: mend them first; nothing was changed"
+    # Warnings, which it counts as findings as well, are no reason.
+    case $("$built/guard" check) in
+    sound:*) ;;
+    *) die "the policy files are unsound, see above, and this machine is armed: mend them first; nothing was changed" ;;
+    esac
 }
 
 install_files() {
@@ -236,7 +241,7 @@ install_files() {
     [ -d "$root/var/log/modprobe-guard" ] || mkdir -m 750 -- "$root/var/log/modprobe-guard"
 }
 
-# Manual pages and completions. A `guard` that does not run here (built for another machine) cannot write its own.
+# Manual pages, completions, schemas for editors. A `guard` that does not run here (built for another machine) cannot write its own.
 install_papers() {
     for page in "$here"/install/man/*.[58]; do
         put "$page" "/usr/share/man/man${page##*.}/${page##*/}" 644 || :
@@ -247,8 +252,11 @@ install_papers() {
         put "$generated/guard.bash" /usr/share/bash-completion/completions/guard 644 || :
         put "$generated/_guard" "$(zsh_directory)/_guard" 644 || :
         put "$generated/guard.fish" /usr/share/fish/vendor_completions.d/guard.fish 644 || :
+        for schema in "$generated"/*.schema.json; do
+            put "$schema" "/usr/share/modprobe-guard/${schema##*/}" 644 || :
+        done
     else
-        echo "install.sh: guard(8) and completions: not installed, since $built/guard does not write them" >&2
+        echo "install.sh: guard(8), completions and schemas: not installed, since $built/guard does not write them" >&2
     fi
     rm -rf -- "$generated"
 }
@@ -335,7 +343,7 @@ uninstall() {
     if [ -n "$purge" ]; then
         rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"
     fi
-    for directory in "$etc/policy.d" "$etc" /var/log/modprobe-guard; do
+    for directory in "$etc/policy.d" "$etc" /usr/share/modprobe-guard /var/log/modprobe-guard; do
         [ ! -d "$root$directory" ] || rmdir -- "$root$directory" 2>/dev/null || echo "kept       $root$directory"
     done
 }

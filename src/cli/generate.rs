@@ -1,4 +1,5 @@
-//! `guard generate DIR`: guard(8) and completions for shells, out of the definitions that the parser goes by.
+//! `guard generate DIR`: guard(8), completions for shells, and schemas of the policy and its tests for editors, out of the
+//! definitions that the parsers go by.
 //!
 //! A call rather than a build script: whoever has the executable has its papers, without sources and without a network.
 //! It is for installers, and shown nowhere.
@@ -13,13 +14,15 @@ use clap_mangen::Man;
 use clap_mangen::roff::Roff;
 
 use super::{DryRun, Guard, exit};
+use crate::policy::schema;
 
 /// When what guard(8) says was last changed.
 const DATE: &str = "2026-11-21";
 /// What of guard(8) no option says.
 const REST: &str = include_str!("../../install/man/guard.8.rest");
 
-/// Writes all of it into `directory`, which is there already: `guard.8`, `guard.bash`, `_guard` (zsh), `guard.fish`.
+/// Writes all of it into `directory`, which is there already: `guard.8`, `guard.bash`, `_guard` (zsh), `guard.fish`,
+/// `policy.schema.json`, `tests.schema.json`.
 pub fn run(directory: &Path) -> u8 {
     match write(directory) {
         Ok(()) => exit::GOOD,
@@ -34,6 +37,9 @@ fn write(directory: &Path) -> io::Result<()> {
     fs::write(directory.join("guard.8"), page()?)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut whole(), "guard", directory)?;
+    }
+    for (name, schema) in [("policy", schema::of_policy()), ("tests", schema::of_tests())] {
+        fs::write(directory.join(format!("{name}.schema.json")), serde_json::to_string_pretty(&schema)? + "\n")?;
     }
     Ok(())
 }

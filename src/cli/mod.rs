@@ -91,10 +91,11 @@ struct Guard {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
-    /// Validate a policy, touching nothing: FILE, or the sources installed here.
-    /// Exit status: 0 sound, 1 findings, 2 no such file or not readable
+    /// Is a policy sound, and does it say what is meant? FILE, or the sources installed here; touches nothing. Besides
+    /// errors it finds what never counts, what this kernel does not have, and what blocks would take away that this host
+    /// uses. Exit status: 0 none (notes do not count), 1 findings, 2 no such file or not readable
     Check {
-        /// The policy to validate
+        /// The policy to look at
         file: Option<PathBuf>,
     },
     /// Does a policy do what is expected of it? FILE holds tests: requests, by whom, and what is to come of them

@@ -16,4 +16,4 @@ mod wanted;
 mod write;
 
 pub use set::{Before, after, before, default_max, goals, join, plan, raise};
-pub use wanted::{Goal, Goals, HASHSIZE_NAME, MAX_NAME, Wanted};
+pub use wanted::{BUCKETS, Goal, Goals, HASHSIZE_NAME, MAX_NAME, Wanted};

@@ -35,6 +35,7 @@ mod version;
 use serde::Serialize;
 
 pub use case::Case;
+pub use live::{Live, live_modules};
 
 /// Why a module does not load, or what is wrong now that it is there.
 ///

@@ -152,6 +152,11 @@ impl Config {
         })
     }
 
+    /// The names, which are patterns, that `alias` lines are about.
+    pub fn aliases(&self) -> impl Iterator<Item = &[u8]> {
+        self.aliases.iter().map(|entry| entry.key.as_slice())
+    }
+
     /// `alias` lines whose pattern matches `name`, in order.
     pub(super) fn aliases_of(&self, name: &[u8]) -> impl Iterator<Item = &Entry> {
         self.aliases.iter().filter(move |entry| glob_match(&entry.key, name))

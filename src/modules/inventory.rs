@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use super::lookup::Lookup;
-use super::tree::{IndexFile, Tree};
+use super::tree::{IndexFile, Tree, Unopened};
 
 /// The names of all modules that the index of `tree` has a file for, sorted; what is built in is not among them.
 ///
@@ -13,12 +13,31 @@ pub fn names(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
     keys(tree, IndexFile::Dep)
 }
 
+/// The names of all modules that are part of the kernel image, sorted.
+///
+/// # Errors
+/// As with [`names`], of `modules.builtin.bin`.
+pub fn builtins(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
+    keys(tree, IndexFile::Builtin)
+}
+
 /// The aliases in all modules, which are patterns, sorted.
 ///
 /// # Errors
 /// As with [`names`], of `modules.alias.bin`.
 pub fn aliases(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
     keys(tree, IndexFile::Alias)
+}
+
+/// The aliases of what is part of the kernel image, likewise; empty where depmod(8) wrote none.
+///
+/// # Errors
+/// As with [`names`], of `modules.builtin.alias.bin`.
+pub fn builtin_aliases(tree: &Tree) -> Result<Vec<Vec<u8>>, String> {
+    match tree.index(IndexFile::BuiltinAlias) {
+        Err(Unopened::Absent) => Ok(Vec::new()),
+        _ => keys(tree, IndexFile::BuiltinAlias),
+    }
 }
 
 fn keys(tree: &Tree, file: IndexFile) -> Result<Vec<Vec<u8>>, String> {

@@ -26,7 +26,7 @@ pub use config::{Config, LineOn, Says};
 pub use glob::glob_match;
 pub use hook::{HELPER, install_line};
 pub use index::{Index, Value};
-pub use inventory::{aliases, has_softdeps, names};
+pub use inventory::{aliases, builtin_aliases, builtins, has_softdeps, names};
 pub use lookup::{Dependencies, Lookup};
 pub use names::{is_module_file, module_of_path, normalise};
 pub use object::{Compression, Flaw, Machine, Object, libraries, unpack};

@@ -56,6 +56,42 @@ fn matches_as(spelt: fn(u8) -> u8, pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
+/// Whether `wide` surely describes every name that `narrow` does; `spelt` as with [`fold`], or that bytes are themselves.
+/// False also where that can't be told one element at a time.
+pub fn covers(spelt: fn(u8) -> u8, wide: &[u8], narrow: &[u8]) -> bool {
+    let (wide, narrow) = (classes(spelt, wide), classes(spelt, narrow));
+    // Whether what is left of `wide` covers what is left of `narrow`, for each place in that; from the end of `wide`.
+    let mut rest: Vec<bool> = (0..=narrow.len()).map(|at| at == narrow.len()).collect();
+    for class in wide.iter().rev() {
+        let mut covered = vec![false; rest.len()];
+        for at in (0..rest.len()).rev() {
+            let at_of = |line: &[bool], at: usize| line.get(at).copied().unwrap_or(false);
+            let is = match (class, narrow.get(at)) {
+                (None, _) => at_of(&rest, at) || at_of(&covered, at.saturating_add(1)),
+                (Some(wide), Some(Some(narrow))) => {
+                    narrow.iter().zip(wide).all(|(narrow, wide)| !narrow | wide) && at_of(&rest, at.saturating_add(1))
+                }
+                (Some(_), _) => false,
+            };
+            covered.get_mut(at).map(|slot| *slot = is).unwrap_or_default();
+        }
+        rest = covered;
+    }
+    rest.first().copied().unwrap_or(false)
+}
+
+/// What each element of `pattern` takes, by byte; `None` for a star.
+fn classes(spelt: fn(u8) -> u8, pattern: &[u8]) -> Vec<Option<Vec<bool>>> {
+    let mut rest = pattern;
+    std::iter::from_fn(|| {
+        let (element, after) = next(rest)?;
+        rest = after;
+        let takes = || (0..=u8::MAX).map(|byte| element.takes(spelt, byte)).collect();
+        Some((!matches!(element, Element::Star)).then(takes))
+    })
+    .collect()
+}
+
 /// Whether `pattern` stands for one name only.
 pub fn is_literal(pattern: &[u8]) -> bool {
     !pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
@@ -239,6 +275,39 @@ mod tests {
             for name in no {
                 assert!(!matches_exactly(pattern.as_bytes(), name.as_bytes()), "{pattern} does not match {name}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_covered_is_certain() {
+        let exact: fn(u8) -> u8 = |byte| byte;
+        for (wide, narrow, folded, exactly) in [
+            ("*", "*", true, true),
+            ("*", "a?[b-d]*", true, true),
+            ("nf_*", "nf-conntrack*", true, false),
+            ("nf_*", "nf_conntrack", true, true),
+            ("nf_*", "nf*", false, false),
+            ("nf_c*", "nf_*", false, false),
+            ("*_nat", "iptable_*_nat", true, true),
+            ("*_nat", "iptable_na?", false, false),
+            ("a*c*e", "abcde", true, true),
+            ("a*c*e", "a*c", false, false),
+            ("net-pf-[0-9]*", "net-pf-3[89]", true, true),
+            ("net-pf-[0-9]", "net-pf-?", false, false),
+            ("net-pf-?", "net-pf-[!0]", true, true),
+            ("?", "*", false, false),
+            // The same, and not one element at a time.
+            ("??*", "?*?", false, false),
+            ("??*", "?*", false, false),
+            ("[a-z]x", "[b-d]x", true, true),
+            ("[b-d]x", "[a-z]x", false, false),
+            // The range ends at the underscore; the name may be written with a dash.
+            ("[A-_]", "_", false, true),
+            ("\\*", "\\*", true, true),
+            ("\\*", "x", false, false),
+        ] {
+            assert_eq!(covers(fold, wide.as_bytes(), narrow.as_bytes()), folded, "{wide} {narrow}");
+            assert_eq!(covers(exact, wide.as_bytes(), narrow.as_bytes()), exactly, "{wide} {narrow} exactly");
         }
     }
 

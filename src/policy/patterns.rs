@@ -36,6 +36,12 @@ impl Patterns {
         self.is_listed(name) || self.globs.iter().any(|glob| pattern::matches(glob.as_bytes(), name))
     }
 
+    /// Whether one of them surely describes every name that `pattern` does.
+    pub fn covers(&self, pattern: &str) -> bool {
+        let covers = |glob: &String| pattern::covers(fold, glob.as_bytes(), pattern.as_bytes());
+        pattern::is_literal(pattern.as_bytes()) && self.is_listed(pattern.as_bytes()) || self.globs.iter().any(covers)
+    }
+
     /// All of them: first the plain names (with underscores, sorted), then the others as they were written.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.names.split_terminator(char::from(END)).chain(self.globs.iter().map(String::as_str))

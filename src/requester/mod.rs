@@ -275,17 +275,23 @@ fn look_closer(host: &Host, wishes: &Wishes<'_>, searched: &Searched, candidates
 
 /// Why rules that ask who can't be judged soundly on this host; `None` if they can.
 pub fn cannot_tell(host: &Host) -> Option<String> {
-    const DUPLICATES: &str = "CONFIG_MODULE_DEBUG_AUTOLOAD_DUPS";
-    // The parameter is there if the kernel was built so (kernel/module/dups.c).
-    let is_built_so = || KernelConfig::of_running(host).get(DUPLICATES) == Setting::Yes;
-    if host.exists("/sys/module/module/parameters/enable_dups_trace") || is_built_so() {
-        return Some(format!("its kernel gives one answer to all who ask for a name within 60 s ({DUPLICATES})"));
+    if let Some(why) = one_for_all(host) {
+        return Some(why);
     }
     if !host.is_this() || waiting::can_be_seen(host) {
         return None;
     }
     let why = recorder::state().err()?;
     Some(format!("its kernel shows no task's stack, and there is no recorder ({why}); guard enable makes one"))
+}
+
+/// Whether the kernel of this host gives all who ask for a name the answer that it gave one of them, in words.
+pub fn one_for_all(host: &Host) -> Option<String> {
+    const DUPLICATES: &str = "CONFIG_MODULE_DEBUG_AUTOLOAD_DUPS";
+    // The parameter is there if the kernel was built so (kernel/module/dups.c).
+    let is_built_so = || KernelConfig::of_running(host).get(DUPLICATES) == Setting::Yes;
+    (host.exists("/sys/module/module/parameters/enable_dups_trace") || is_built_so())
+        .then(|| format!("its kernel gives one answer to all who ask for a name within 60 s ({DUPLICATES})"))
 }
 
 fn tell(out: &mut dyn Write, finding: &Finding) {

@@ -5,6 +5,7 @@
 
 mod arming;
 mod cases;
+mod check;
 mod doctor;
 mod expectations;
 mod foregone;
@@ -18,4 +19,5 @@ mod log;
 mod object;
 mod parity;
 mod random;
+mod schema;
 mod tables;

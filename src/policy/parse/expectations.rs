@@ -9,6 +9,9 @@ use crate::model::Action;
 use crate::policy::{Finding, Source};
 use crate::text::Text;
 
+pub(in crate::policy) const FILE: Keys = Keys("a file of tests", &["policy", "test"]);
+pub(in crate::policy) const KEYS: Keys = Keys("[[test]]", &["request", "requester", "verdict", "rule"]);
+
 /// A file of tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Expectations {
@@ -49,7 +52,7 @@ pub fn expectations(source: &Source) -> Result<Expectations, Vec<Finding>> {
 
 fn read(expectations: &mut Expectations, reader: &mut Reader<'_>, document: &Spanned<DeTable<'_>>) {
     let table = document.get_ref();
-    reader.known_only(table, &Keys("a file of tests", &["policy", "test"]));
+    reader.known_only(table, &FILE);
     if let Some((key, value)) = table.get_key_value("policy").map(Entry::from) {
         expectations.policy = reader.string(key, value).map(str::to_owned);
     }
@@ -66,7 +69,6 @@ fn read(expectations: &mut Expectations, reader: &mut Reader<'_>, document: &Spa
 }
 
 fn read_one(reader: &mut Reader<'_>, test: &Spanned<DeValue<'_>>) -> Option<Expectation> {
-    const KEYS: Keys = Keys("[[test]]", &["request", "requester", "verdict", "rule"]);
     let table = reader.table("[test]", test, &KEYS)?;
     let (mut requests, mut facts, mut verdict, mut rule) = (Vec::new(), Vec::new(), None, None);
     for (key, value) in table.iter().map(Entry::from) {

@@ -2,11 +2,12 @@
 
 pub(super) mod expectations;
 mod reader;
-mod requester;
-mod rules;
+pub(super) mod requester;
+pub(super) mod rules;
 pub(super) mod sysctl;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,15 +15,27 @@ use toml::de::{DeTable, DeValue};
 use crate::model::Action;
 use crate::text::Text;
 
-use self::reader::{Entry, Keys, Reader};
+use self::reader::{Entry, Reader};
+pub(super) use self::reader::{Keys, distance};
 use super::finding::{Finding, Source};
 use super::{Audit, Conntrack, Defaults, Max, Policy, Rule, Sysctl, Trust, UnknownRequester};
 
-const ACTIONS: &[(&str, Action)] =
+pub(super) const FILE: Keys = Keys("the file", &["version", "defaults", "rule", "conntrack", "audit", "sysctl"]);
+pub(super) const DEFAULTS: Keys =
+    Keys("[defaults]", &["action", "enforce", "on_failure", "unknown_requester", "trust", "delegate"]);
+pub(super) const CONNTRACK: Keys = Keys("[conntrack]", &["max", "limit", "memory_percent", "resize_live"]);
+pub(super) const AUDIT: Keys = Keys("[audit]", &["cmdline"]);
+
+pub(super) const ACTIONS: &[(&str, Action)] =
     &[("allow", Action::Allow), ("allow-sysctl", Action::AllowSysctl), ("block", Action::Block)];
+pub(super) const ON_FAILURE: &[(&str, Action)] = &[("allow", Action::Allow), ("block", Action::Block)];
+pub(super) const UNKNOWN: &[(&str, UnknownRequester)] =
+    &[("pass", UnknownRequester::Pass), ("block", UnknownRequester::Block)];
+pub(super) const TRUST: &[(&str, Trust)] = &[("exact", Trust::Exact), ("likely", Trust::Likely)];
 
 /// The kernel refuses a greater `nf_conntrack_max` (`proc_dointvec_minmax` up to `INT_MAX`).
-const MAX_ENTRIES: i64 = i32::MAX as i64;
+pub(super) const MAX_ENTRIES: i64 = i32::MAX as i64;
+pub(super) const PERCENT: RangeInclusive<i64> = 1..=100;
 
 /// The policy that `sources` say together, in the order in which their rules count: of every other key the first that
 /// sets one wins.
@@ -72,7 +85,6 @@ fn first<T>(slot: &mut Option<T>, value: Option<T>) {
 
 impl Draft {
     fn add(&mut self, reader: &mut Reader<'_>, document: &DeTable<'_>) {
-        let keys = Keys("the file", &["version", "defaults", "rule", "conntrack", "audit", "sysctl"]);
         // A file of another version may mean something else by every other key.
         if let Some((_, version)) = document.get_key_value("version").map(Entry::from)
             && reader.number("version", version, i64::MIN..=i64::MAX) != Some(1)
@@ -80,7 +92,7 @@ impl Draft {
             reader.find_unless_found(version, "this is no policy of version 1", "write `version = 1`");
             return;
         }
-        reader.known_only(document, &keys);
+        reader.known_only(document, &FILE);
         for (key, value) in document.iter().map(Entry::from) {
             match key {
                 "defaults" => self.add_defaults(reader, value),
@@ -94,24 +106,14 @@ impl Draft {
     }
 
     fn add_defaults(&mut self, reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) {
-        let keys = Keys("[defaults]", &["action", "enforce", "on_failure", "unknown_requester", "trust", "delegate"]);
-        let Some(table) = reader.table("defaults", value, &keys) else { return };
+        let Some(table) = reader.table("defaults", value, &DEFAULTS) else { return };
         for (key, value) in table.iter().map(Entry::from) {
             match key {
                 "action" => first(&mut self.action, reader.word(key, value, ACTIONS)),
                 "enforce" => first(&mut self.enforce, reader.boolean(key, value)),
-                "on_failure" => {
-                    let words = &[("allow", Action::Allow), ("block", Action::Block)];
-                    first(&mut self.on_failure, reader.word(key, value, words));
-                }
-                "unknown_requester" => {
-                    let words = &[("pass", UnknownRequester::Pass), ("block", UnknownRequester::Block)];
-                    first(&mut self.unknown_requester, reader.word(key, value, words));
-                }
-                "trust" => {
-                    let words = &[("exact", Trust::Exact), ("likely", Trust::Likely)];
-                    first(&mut self.trust, reader.word(key, value, words));
-                }
+                "on_failure" => first(&mut self.on_failure, reader.word(key, value, ON_FAILURE)),
+                "unknown_requester" => first(&mut self.unknown_requester, reader.word(key, value, UNKNOWN)),
+                "trust" => first(&mut self.trust, reader.word(key, value, TRUST)),
                 "delegate" => first(&mut self.delegate, delegate(reader, value)),
                 _ => {}
             }
@@ -119,13 +121,12 @@ impl Draft {
     }
 
     fn add_conntrack(&mut self, reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) {
-        let keys = Keys("[conntrack]", &["max", "limit", "memory_percent", "resize_live"]);
-        let Some(table) = reader.table("conntrack", value, &keys) else { return };
+        let Some(table) = reader.table("conntrack", value, &CONNTRACK) else { return };
         for (key, value) in table.iter().map(Entry::from) {
             match key {
                 "max" => first(&mut self.max, max(reader, value)),
                 "limit" => first(&mut self.limit, reader.number(key, value, 1..=MAX_ENTRIES)),
-                "memory_percent" => first(&mut self.memory_percent, reader.number(key, value, 1..=100)),
+                "memory_percent" => first(&mut self.memory_percent, reader.number(key, value, PERCENT)),
                 "resize_live" => first(&mut self.resize_live, reader.boolean(key, value)),
                 _ => {}
             }
@@ -133,7 +134,7 @@ impl Draft {
     }
 
     fn add_audit(&mut self, reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) {
-        let Some(table) = reader.table("audit", value, &Keys("[audit]", &["cmdline"])) else { return };
+        let Some(table) = reader.table("audit", value, &AUDIT) else { return };
         if let Some((key, value)) = table.get_key_value("cmdline").map(Entry::from) {
             first(&mut self.cmdline, reader.boolean(key, value));
         }

@@ -21,7 +21,7 @@ impl Entry {
 }
 
 /// A table's name in messages, and the keys that it may have.
-pub(super) struct Keys(pub(super) &'static str, pub(super) &'static [&'static str]);
+pub(in crate::policy) struct Keys(pub(in crate::policy) &'static str, pub(in crate::policy) &'static [&'static str]);
 
 /// So many findings of a file are told. Nobody reads more, and the helper may be the one that reads the file.
 const MAX_FINDINGS: usize = 100;
@@ -204,7 +204,7 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// How many slips of a finger lie between two words: a letter too many, too few, wrong, or swapped with the next.
-fn distance(one: &str, other: &str) -> usize {
+pub(in crate::policy) fn distance(one: &str, other: &str) -> usize {
     // A long word is near to none of ours, and the effort goes up with the length.
     if one.len() > 64 {
         return usize::MAX;

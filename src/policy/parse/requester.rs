@@ -10,7 +10,9 @@ use crate::text::Text;
 
 use super::reader::{self, Keys, Reader, kind};
 
-const KEYS: Keys = Keys("requester", &Key::NAMES);
+pub(in crate::policy) const KEYS: Keys = Keys("requester", &Key::NAMES);
+pub(in crate::policy) const NAMESPACES: &[(&str, Namespace)] =
+    &[("host", Namespace::Host), ("other", Namespace::Other)];
 
 /// Who the rule is about; what is wrong becomes a finding.
 pub(super) fn read(reader: &mut Reader<'_>, value: &Spanned<DeValue<'_>>) -> Option<Who> {
@@ -50,8 +52,7 @@ fn read_list(reader: &mut Reader<'_>, key: Key, value: &Spanned<DeValue<'_>>) ->
     match (key, value.get_ref()) {
         (Key::Container, DeValue::Boolean(yes)) => Some(vec![Entry { negated: !*yes, is: Is::Any }]),
         (Key::Userns, _) => {
-            let words = &[("host", Namespace::Host), ("other", Namespace::Other)];
-            Some(vec![Entry { negated: false, is: Is::Namespace(reader.word(name, value, words)?) }])
+            Some(vec![Entry { negated: false, is: Is::Namespace(reader.word(name, value, NAMESPACES)?) }])
         }
         (_, DeValue::Array(list)) if list.is_empty() => {
             let message = format!("`{name}` is empty and would match nothing");

@@ -9,10 +9,11 @@ use crate::text::Text;
 use super::reader::{Entry, Keys, Reader, kind};
 use super::{ACTIONS, Draft};
 
-const KEYS: Keys = Keys("[[rule]]", &["id", "modules", "requests", "requester", "action", "reason", "enforce"]);
+pub(in crate::policy) const KEYS: Keys =
+    Keys("[[rule]]", &["id", "modules", "requests", "requester", "action", "reason", "enforce"]);
 
 /// An id stands in log lines between blanks, and nothing of more bytes is read there.
-const MAX_ID: usize = 64;
+pub(in crate::policy) const MAX_ID: usize = 64;
 
 /// Whether a pattern is about modules or about names asked for.
 #[derive(Clone, Copy, PartialEq)]

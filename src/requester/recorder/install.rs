@@ -16,6 +16,7 @@ use super::program::program;
 use super::ring::STRIDE;
 use super::{DIRECTORY, LINKS, NAME, REQUESTS, Recorder, TRACEPOINT, bpf};
 use crate::host::Host;
+use crate::host::kernel_config::{KernelConfig, Setting};
 
 /// Where bpffs belongs, and how it is known (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
 const BPFFS: &str = "/sys/fs/bpf";
@@ -26,6 +27,8 @@ const LEAST: usize = 64;
 const TOGETHER: usize = 1024;
 /// What a kernel writes into `/sys/kernel/security/lockdown` when nobody may read its memory.
 const NO_READING: &[u8] = b"[confidentiality]";
+
+const LOCKED_DOWN: &str = "the kernel is locked down (confidentiality): no program may read the name asked for";
 
 /// A recorder at work.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub fn install(host: &Host) -> Result<bool, String> {
         return Ok(false);
     }
     if is_locked_down(host) {
-        return Err("the kernel is locked down (confidentiality): no program may read the name asked for".into());
+        return Err(LOCKED_DOWN.into());
     }
     // What is there does not work, or not any more.
     remove()?;
@@ -123,6 +126,15 @@ pub fn state() -> Result<State, String> {
         return Err("the kernel was locked down (confidentiality) since: names can't be read any more".into());
     }
     Ok(State { count: recorder.count().saturating_add(missed.unwrap_or(0)) })
+}
+
+/// Why no recorder can be on `host`, told by what its kernel says of itself; `None` if nothing is known to be in the way.
+pub fn impossible(host: &Host) -> Option<String> {
+    if is_locked_down(host) {
+        return Some(LOCKED_DOWN.to_owned());
+    }
+    let is_without = KernelConfig::of_running(host).get("CONFIG_BPF_SYSCALL") == Setting::No;
+    is_without.then(|| "the kernel has no bpf(2) (CONFIG_BPF_SYSCALL), so there can be no recorder".to_owned())
 }
 
 fn is_locked_down(host: &Host) -> bool {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::time::{ClockId, clock_gettime};
 
-pub use install::{install, remove, state};
+pub use install::{impossible, install, remove, state};
 pub use ring::Entry;
 use ring::{Ring, STRIDE};
 
