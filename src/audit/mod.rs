@@ -2,7 +2,8 @@
 //!
 //! [`Sinks`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
 //! [`spool`] in memory takes it, [`syslog`] hears of it. [`store`] moves the spool to the disk in a process that
-//! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come.
+//! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come,
+//! [`since`] those that came after a position that was written down.
 
 pub mod entry;
 pub mod follow;
@@ -11,6 +12,7 @@ pub mod line;
 mod log;
 mod mark;
 pub mod read;
+pub mod since;
 pub mod spool;
 pub mod store;
 pub mod syslog;
