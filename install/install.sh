@@ -22,7 +22,7 @@ armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
 lib=/usr/lib/modprobe-guard
 units='modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service
-    modprobe-guard-divert.service modprobe-guard-divert.path'
+    modprobe-guard-metrics.service modprobe-guard-metrics.timer modprobe-guard-divert.service modprobe-guard-divert.path'
 papers='/usr/share/man/man8/guard.8 /usr/share/man/man8/modprobe-guard.8 /usr/share/man/man5/modprobe-guard.toml.5
     /usr/share/bash-completion/completions/guard /usr/share/zsh/vendor-completions/_guard
     /usr/share/zsh/site-functions/_guard /usr/share/fish/vendor_completions.d/guard.fish
@@ -221,6 +221,11 @@ install_files() {
     for file in "$here"/conf/tests/*.toml; do
         put "$file" "$lib/tests/${file##*/}" 644 || :
     done
+    # Nothing reads these there: they are for whoever runs Prometheus or rsyslog to take.
+    put "$here/conf/prometheus/modprobe-guard.rules.yml" "$lib/prometheus/modprobe-guard.rules.yml" 644 || :
+    for file in "$here"/conf/rsyslog/*.conf; do
+        put "$file" "$lib/rsyslog/${file##*/}" 644 || :
+    done
     mkdir -p -- "$root$etc/policy.d"
     if [ -n "$profile" ]; then
         put "$profile_file" "$etc/policy.toml" 644 || :
@@ -286,7 +291,7 @@ arm() {
     /usr/sbin/guard enable || die "guard enable: failed; the files are installed. When that is mended: guard enable"
     if has_systemd; then
         [ -z "$changed_units" ] || systemctl daemon-reload
-        systemctl enable --now --quiet modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service
+        systemctl enable --now --quiet modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service modprobe-guard-metrics.timer
     else
         echo "systemd is not running: have 'guard enable' run at boot, and 'guard log --flush' every minute"
     fi
@@ -331,6 +336,8 @@ uninstall() {
         remove "$etc/policy.toml"
     fi
     remove "$etc/policy.bin"
+    # Else it would be told as what is, forever.
+    remove /var/lib/prometheus/node-exporter/modprobe-guard.prom
     remove "$helper"
     remove /usr/sbin/guard
     for paper in $papers; do
@@ -341,7 +348,7 @@ uninstall() {
         semodule -X 200 -r modprobe-guard || echo 'install.sh: semodule -X 200 -r modprobe-guard: failed' >&2
     fi
     if [ -n "$purge" ]; then
-        rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/run/modprobe-guard"
+        rm -rf -- "$root$etc" "$root/var/log/modprobe-guard" "$root/var/lib/modprobe-guard" "$root/run/modprobe-guard"
     fi
     for directory in "$etc/policy.d" "$etc" /usr/share/modprobe-guard /var/log/modprobe-guard; do
         [ ! -d "$root$directory" ] || rmdir -- "$root$directory" 2>/dev/null || echo "kept       $root$directory"

@@ -7,7 +7,9 @@ kernel_modprobe=/proc/sys/kernel/modprobe
 # There while a guard in modprobe's own place is to decide.
 armed=/run/modprobe-guard.armed
 etc=/etc/modprobe-guard
-units='modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service'
+units='modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service modprobe-guard-metrics.timer'
+# What the last of them leaves; it would be told as what is, forever.
+prom=/var/lib/prometheus/node-exporter/modprobe-guard.prom
 
 has_systemd() {
     [ -d /run/systemd/system ] && command -v systemctl >/dev/null
@@ -68,6 +70,7 @@ disarm() {
         # shellcheck disable=SC2086 # a list of names
         systemctl stop $units || :
     fi
+    rm -f "$prom"
     is_this_machine || return 0
     guard log --flush || echo "modprobe-guard: records that are left: /run/modprobe-guard" >&2
     # An active unit disarms when it stops; one that failed at its start does not.

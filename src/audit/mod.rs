@@ -1,16 +1,19 @@
 //! The record's sinks, none of which can hold up or fail a request.
 //!
 //! [`Sinks`] is what a helper calls: the [`table`] says whether the record is written or counted ([`thinning`]), the
-//! [`spool`] in memory takes it, [`syslog`] hears of it. [`store`] moves the spool to the disk in a process that
-//! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come.
+//! [`spool`] in memory takes it, [`syslog`] hears of it, or [`journal`]. [`store`] moves the spool to the disk in a process that
+//! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come,
+//! [`since`] those that came after a position that was written down.
 
 pub mod entry;
 pub mod follow;
 mod found;
+pub mod journal;
 pub mod line;
 mod log;
 mod mark;
 pub mod read;
+pub mod since;
 pub mod spool;
 pub mod store;
 pub mod syslog;
@@ -68,7 +71,8 @@ impl<'a> Sinks<'a> {
             let _ = out.write_all(DONE);
         });
         if !answer.is_ok_and(|answer| answer == DONE) {
-            syslog::tell(host, line::loudness(record), &line::of_record(record));
+            // Not to journald, whose socket lies on that disk.
+            syslog::tell(host, line::loudness(record), &line::of_record(record), None);
         }
     }
 
@@ -99,22 +103,29 @@ pub fn write(host: &Host, record: &Record) {
 /// Memory answers at once.
 fn write_now(host: &Host, run: Result<&Directory, &io::Error>, record: &Record) {
     // What was not kept is told, so that it is known somewhere.
-    let kept = run.ok().and_then(|run| keep(run, record).ok()).unwrap_or(Kept { to_tell: true, passed: None });
+    let json = entry::json(record).ok();
+    let kept = run.ok().zip(json.as_deref()).and_then(|(run, json)| keep(run, record, json).ok());
+    let kept = kept.unwrap_or(Kept { to_tell: true, passed: None });
     if let Some(thinned) = &kept.passed {
-        syslog::tell(host, line::of_verdict(&thinned.verdict), &line::of_thinned(thinned));
+        tell_thinned(host, thinned);
     }
     if kept.to_tell {
-        syslog::tell(host, line::loudness(record), &line::of_record(record));
+        syslog::tell(host, line::loudness(record), &line::of_record(record), json.as_deref());
     }
 }
 
-fn keep(run: &Directory, record: &Record) -> io::Result<Kept> {
-    let line = entry::json(record)?;
-    let keep_in = |mut table: Table| table.keep(run, record, &line, table::now());
+/// Tells of a count that came out.
+fn tell_thinned(host: &Host, thinned: &Thinned) {
+    let json = entry::json(thinned).ok();
+    syslog::tell(host, line::of_verdict(&thinned.verdict), &line::of_thinned(thinned), json.as_deref());
+}
+
+fn keep(run: &Directory, record: &Record, line: &[u8]) -> io::Result<Kept> {
+    let keep_in = |mut table: Table| table.keep(run, record, line, table::now());
     match Table::lock(run, LOCK_PATIENCE) {
         Ok(table) => keep_in(table),
         // Nobody counts now: rather too long a record than a hole in it. Where it doesn't fit, it has to be counted.
-        Err(_) => match spool::append(run, &line) {
+        Err(_) => match spool::append(run, line) {
             Ok(()) => Ok(Kept { to_tell: true, passed: None }),
             Err(_) => Table::lock(run, FULL_PATIENCE).and_then(keep_in),
         },

@@ -24,11 +24,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode};
 
-use crate::audit::line;
 use crate::audit::log::{self, LOGS};
 use crate::audit::mark::Mark;
 use crate::audit::spool::{self, SPOOL};
-use crate::audit::syslog;
 use crate::audit::table::{self, Table};
 use crate::host::{Directory, Host, LOG_DIR, child};
 
@@ -126,7 +124,7 @@ fn age_of(stat: &FileStat) -> Duration {
 fn finish(host: &Host, run: &Directory, lock: &File, create: Option<Mode>) -> io::Result<usize> {
     if let Ok(passed) = Table::lock(run, PATIENCE).and_then(|mut table| table.bring_out_passed(run, table::now())) {
         for thinned in passed {
-            syslog::tell(host, line::of_verdict(&thinned.verdict), &line::of_thinned(&thinned));
+            super::tell_thinned(host, &thinned);
         }
     }
     // Before anything is renamed: without this directory everything stays as it is.

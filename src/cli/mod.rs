@@ -27,6 +27,7 @@ mod enable;
 mod generate;
 mod hooks;
 mod log;
+mod metrics;
 mod status;
 mod tables;
 mod test;
@@ -128,6 +129,9 @@ enum Verb {
     /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
     /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
     Log(Box<log::Options>),
+    /// Numbers for Prometheus, in the text format that node_exporter's textfile collector takes: requests by verdict, rule
+    /// and caller, blocks by unit, table use, and whether all is well. Exit status: 0 told, 1 a part could not be read
+    Metrics(metrics::Options),
 }
 
 /// What a request for NAME would do, and why; loads nothing; needs no root.
@@ -189,6 +193,7 @@ pub fn run() -> ExitCode {
         Verb::Status => status::run(host, &common),
         Verb::Doctor { module } => doctor::run(host, &common, &module),
         Verb::Log(options) => log::run(host, &common, &options),
+        Verb::Metrics(options) => metrics::run(host, &common, &options),
     }))
 }
 

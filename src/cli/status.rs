@@ -69,6 +69,11 @@ pub fn run(host: &Host, common: &Common) -> u8 {
     if status.armed && status.problems.is_empty() { exit::GOOD } else { exit::BAD }
 }
 
+/// How many problems there are.
+pub(super) fn problems(host: &Host) -> usize {
+    look(host).problems.len()
+}
+
 fn look(host: &Host) -> Status {
     let mut problems = Vec::new();
     let helper = enable::current(host).map_err(|error| problems.push(error)).ok();

@@ -150,7 +150,8 @@ fn decided(verdict: &Verdict) -> String {
     format!("{}{by}{watched}", word(verdict.carried_out))
 }
 
-fn word(action: Action) -> &'static str {
+/// The policy's word for it.
+pub(super) fn word(action: Action) -> &'static str {
     match action {
         Action::Allow => "allow",
         Action::AllowSysctl => "allow-sysctl",

@@ -43,6 +43,8 @@ pub const POLICY_IN_FORCE: &str = "/etc/modprobe-guard/policy.bin";
 pub const HOOKS: &str = "/run/modprobe.d/modprobe-guard.conf";
 /// Memory-backed state: records that have not been written to disk yet.
 pub const RUN: &str = "/run/modprobe-guard";
+/// What is remembered over reboots, of no importance to decisions.
+pub const STATE_DIR: &str = "/var/lib/modprobe-guard";
 /// The audit log's directory.
 pub const LOG_DIR: &str = "/var/log/modprobe-guard";
 

@@ -16,6 +16,7 @@ mod hostile_index;
 mod index;
 mod kernel;
 mod log;
+mod metrics;
 mod object;
 mod parity;
 mod random;

@@ -15,7 +15,7 @@ modprobe -r iptable_nat nf_nat nf_conntrack
 dpkg -i ./modprobe-guard_0.1.0-1_amd64.deb >/run/said 2>&1
 check armed is_armed
 check units equal "$(systemctl is-active modprobe-guard.service modprobe-guard-flush.timer modprobe-guard-last-flush.service | tr '\n' ' ')" 'active active active '
-check lint sh -c '! systemd-analyze verify modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service 2>&1 | grep -i guard'
+check lint sh -c '! systemd-analyze verify modprobe-guard.service modprobe-guard-early.service modprobe-guard-flush.service modprobe-guard-flush.timer modprobe-guard-last-flush.service modprobe-guard-metrics.service modprobe-guard-metrics.timer 2>&1 | grep -i guard'
 check once_more sh -c 'dpkg -i ./modprobe-guard_0.1.0-1_amd64.deb >/run/said 2>&1 && [ "$(guard status --json | grep -c "\"armed\":true")" = 1 ]'
 
 # One that is blocked and one that is allowed, asked for all the time; and one who watches the path.

@@ -1,5 +1,5 @@
 # After a reboot: armed before anything could ask, and no way leads past.
-# checks: armed early in_time not_at_boot said_at_boot by_iptables by_nft by_modprobe by_list by_dependency by_dashes by_alias by_own_alias by_udev by_modules_load by_netns by_userns by_service never shutdown
+# checks: armed early in_time not_at_boot said_at_boot by_iptables by_nft by_modprobe by_list by_dependency by_dashes by_alias by_own_alias by_udev by_modules_load by_netns by_userns by_service never journal metrics shutdown
 . ./lib.sh
 blocks() {
 	guard log --json | grep -c '"action":"block","enforced":true,"rule":"no"'
@@ -64,6 +64,24 @@ service() {
 }
 check by_service service
 check never not is_loaded nf_conntrack
+# journald has a record's fields, and the record, which is ours to read.
+journal() {
+	contains "$(journalctl -q -t modprobe-guard -o json MODPROBE_GUARD_UNIT=way.service | tail -n 1)" '"MODPROBE_GUARD_ACTION":"block"' || return 1
+	contains "$(journalctl -q -t modprobe-guard -o json MODPROBE_GUARD_UNIT=way.service | tail -n 1)" '"PRIORITY":"4"' || return 1
+	journalctl -q -t modprobe-guard -o cat --output-fields=MODPROBE_GUARD_RECORD MODPROBE_GUARD_UNIT=way.service >/run/journal
+	contains "$(guard log --json /run/journal | tail -n 1)" '"unit":"way.service"'
+}
+check journal journal
+# The unit may do what it has to, and the kernel's count is not behind ours.
+metrics() {
+	mkdir -p /var/lib/prometheus/node-exporter
+	systemctl start modprobe-guard-metrics.timer modprobe-guard-metrics.service || { journalctl -q -u modprobe-guard-metrics.service; return 1; }
+	told=$(cat /var/lib/prometheus/node-exporter/modprobe-guard.prom)
+	contains "$told" 'modprobe_guard_armed 1' && contains "$told" 'modprobe_guard_recorder_works 1' && contains "$told" 'modprobe_guard_unreadable_parts 0' || return 1
+	contains "$told" 'modprobe_guard_blocks_total{enforced="true",unit="way.service"}' || return 1
+	equal "$(systemctl is-active modprobe-guard-metrics.timer)" active
+}
+check metrics metrics
 # What was asked for until the end is in the log after the reboot.
 check shutdown sh -c 'guard log --json | wc -l >/root/records && sync'
 finish
