@@ -10,6 +10,7 @@ mod found;
 pub mod line;
 mod log;
 mod mark;
+pub mod packed;
 pub mod read;
 pub mod spool;
 pub mod store;

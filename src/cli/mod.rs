@@ -26,6 +26,7 @@ mod dry_run;
 mod enable;
 mod generate;
 mod hooks;
+mod learn;
 mod log;
 mod status;
 mod tables;
@@ -127,6 +128,10 @@ enum Verb {
     /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
     /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
     Log(Box<log::Options>),
+    /// Records of one host or of many become a policy, on standard output: who asked for what is who may have it, and
+    /// what was refused stays refused. Touches nothing.
+    /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
+    Learn(learn::Options),
 }
 
 /// What a request for NAME would do, and why; loads nothing; needs no root.
@@ -176,7 +181,10 @@ pub fn run() -> ExitCode {
         );
         return ExitCode::from(exit::CANNOT_TELL);
     }
-    if matches!(verb, Verb::Check { .. } | Verb::Test { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_)) {
+    if matches!(
+        verb,
+        Verb::Check { .. } | Verb::Test { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_) | Verb::Learn(_)
+    ) {
         end_with_the_reader();
     }
     code(with_host(&common, |host| match verb {
@@ -188,6 +196,7 @@ pub fn run() -> ExitCode {
         Verb::Status => status::run(host, &common),
         Verb::Doctor { module } => doctor::run(host, &common, &module),
         Verb::Log(options) => log::run(host, &common, &options),
+        Verb::Learn(options) => learn::run(host, &common, &options),
     }))
 }
 

@@ -14,6 +14,7 @@ mod hooks;
 mod hostile_index;
 mod index;
 mod kernel;
+mod learn;
 mod log;
 mod object;
 mod parity;
