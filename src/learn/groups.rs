@@ -387,13 +387,16 @@ fn module_pattern(name: &str) -> Option<String> {
     is_name.then(|| name.replace('-', "_"))
 }
 
-/// The pattern for a name that was asked for; bytes that are no text stand for any. None if no rule could hold it.
+/// The pattern for a name that was asked for, in printable ASCII: other bytes stand for any, so that nothing is hidden
+/// from whoever reads the policy. None if no rule could hold it.
 fn request_pattern(name: &str) -> Option<String> {
     let bytes = Text::unescape(name)?.0;
     let mut pattern = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        pattern.push_str(&pattern::literal(chunk.valid()));
-        chunk.invalid().iter().for_each(|_| pattern.push('?'));
+    for run in bytes.chunk_by(|one, next| one.is_ascii_graphic() == next.is_ascii_graphic()) {
+        match std::str::from_utf8(run) {
+            Ok(text) if run.iter().all(u8::is_ascii_graphic) => pattern.push_str(&pattern::literal(text)),
+            _ => run.iter().for_each(|_| pattern.push('?')),
+        }
     }
     let is_possible = !bytes.contains(&0) && !name.ends_with('…') && pattern.len() <= pattern::MAX_LENGTH;
     (is_possible && !pattern.is_empty()).then_some(pattern)

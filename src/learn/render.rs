@@ -187,7 +187,7 @@ fn ids(rules: &[Rule]) -> Vec<String> {
     plain.iter().for_each(|id| *times.entry(id).or_default() += 1);
     let mut taken = BTreeSet::new();
     let ids = rules.iter().zip(&plain).map(|(rule, plain)| {
-        let is_whole = plain.len() <= ID && !plain.is_empty() && times.get(plain.as_str()) == Some(&1);
+        let is_whole = plain.len() <= ID && times.get(plain.as_str()) == Some(&1);
         let short: String = plain.chars().take(ID).collect();
         let mut sum = crc32fast::hash(rule.name.as_bytes());
         let mut id = if is_whole { short.clone() } else { format!("{short}-{sum:08x}") };
@@ -202,5 +202,6 @@ fn ids(rules: &[Rule]) -> Vec<String> {
 
 fn plain(name: &str) -> String {
     let words = name.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+    let id = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    if id.is_empty() { "rule".to_owned() } else { id }
 }

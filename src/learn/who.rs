@@ -224,9 +224,12 @@ impl From<Namespaces> for Namespace {
 }
 
 /// The file of the host that an executable's path names, as `exe` in a rule wants it; of one that was replaced while it
-/// ran, the path that it had (` (deleted)`, `d_path` of fs/d_path.c). None if no rule could name it, or if it is gone
-/// tomorrow.
+/// ran, the path that it had (` (deleted)`, `d_path` of fs/d_path.c). None if no rule could name it, if it is gone
+/// tomorrow, or if it would not be seen as it is.
 fn host_file(exe: &str) -> Option<String> {
+    if exe.replace(r"\\", "").contains('\\') {
+        return None;
+    }
     let path = String::from_utf8(Text::unescape(exe)?.0).ok()?;
     let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
     let lasts = !FLEETING.iter().any(|place| path.starts_with(place)) && !path.ends_with('…');
@@ -281,6 +284,8 @@ mod tests {
             (r#""exe":"/usr/bin/\\xff","uid":1"#.into(), Who::Unnamed),
             (r#""exe":"/usr/bin/a\\x0ab","uid":1"#.into(), Who::Unnamed),
             (r#""exe":"/usr/bin/*","uid":1"#.into(), Who::Unnamed),
+            (r#""exe":"/usr/bin/\\xe2\\x80\\xae","uid":1"#.into(), Who::Unnamed),
+            (r#""exe":"/usr/bin/ä\\\\b","uid":1"#.into(), exes("/usr/bin/ä\\b", Users::Others)),
             (r#""exe":null,"uid":0"#.into(), Who::Root),
             (r#""pid":7"#.into(), Who::Unnamed),
         ] {
