@@ -73,8 +73,8 @@ pub fn draft(groups: &Groups, options: &Options) -> Draft {
     wanted.retain(|what, _| !sized.contains_key(what));
     wanted.values_mut().for_each(join_users);
 
-    let (mut of_all, mut of_many, mut of_each): (Vec<_>, Vec<_>, BTreeMap<Who, Vec<(What, Tally)>>) =
-        Default::default();
+    let (mut of_all, mut of_many) = (Vec::new(), Vec::new());
+    let mut of_each: BTreeMap<Who, Vec<(What, Tally)>> = BTreeMap::new();
     for (what, requesters) in wanted {
         if requesters.keys().any(|who| !who.is_named()) {
             of_all.push((what, requesters));

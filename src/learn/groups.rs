@@ -4,7 +4,7 @@
 //! however they are shared out.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use crate::policy::pattern;
@@ -188,11 +188,10 @@ impl Learner {
     }
 
     fn shape(&mut self, line: &Line<'_>) -> Shape {
-        let mut hasher = self.hasher.build_hasher();
         let Line { v: _, time: _, host: _, request, requester, verdict, modules, sysctl, thinned, since: _, kind: _ } =
             line;
-        (request, requester, verdict, modules, sysctl.is_empty(), thinned.is_some()).hash(&mut hasher);
-        let number = hasher.finish();
+        let kind = (request, requester, verdict, modules, sysctl.is_empty(), thinned.is_some());
+        let number = self.hasher.hash_one(kind);
         if let Some(shape) = self.shapes.get(&number) {
             return shape.clone();
         }

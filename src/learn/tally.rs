@@ -74,7 +74,7 @@ impl Day {
         })?;
         let (month, of_month) = (day / 100 % 100, day % 100);
         let is_day =
-            (2020_01_01..2100_00_00).contains(&day) && (1..=12).contains(&month) && (1..=31).contains(&of_month);
+            (2020..2100).contains(&(day / 10_000)) && (1..=12).contains(&month) && (1..=31).contains(&of_month);
         is_day.then_some(Day(day))
     }
 }

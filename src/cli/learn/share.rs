@@ -41,9 +41,11 @@ pub fn read_all<W: Send>(
     let work = || {
         let mut worker = new();
         let mut block = Vec::new();
-        while let Some(packed) = next(&queue, &mut block) {
-            read(&mut worker, &block);
-            let Some(mut packed) = packed else { continue };
+        while let Some(share) = next(&queue, &mut block) {
+            let Share::File(mut packed) = share else {
+                read(&mut worker, &block);
+                continue;
+            };
             loop {
                 match packed.fill(&mut block) {
                     Ok(true) => read(&mut worker, &block),
@@ -72,26 +74,30 @@ fn locked(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The next block, and the file that it is of if nobody else is to read that; none if all is read, or being read.
-#[expect(clippy::option_option, reason = "a packed file may come with a block or not; without a block there is none")]
-fn next(queue: &Mutex<Queue>, block: &mut Vec<u8>) -> Option<Option<Blocks>> {
+/// What one worker is to read.
+enum Share {
+    /// The block that was put where it wanted it.
+    Block,
+    /// A packed file, to its end.
+    File(Blocks),
+}
+
+/// The next share; none if all is read, or being read.
+fn next(queue: &Mutex<Queue>, block: &mut Vec<u8>) -> Option<Share> {
     loop {
         let mut queue = locked(queue);
         let Some(blocks) = &mut queue.open else {
             let open = queue.files.pop_front()?;
             // Opened under the lock: few bytes are read for that, and files stay in order.
             match open() {
-                Ok((reader, true)) => {
-                    block.clear();
-                    return Some(Some(Blocks { reader, rest: Vec::new() }));
-                }
+                Ok((reader, true)) => return Some(Share::File(Blocks { reader, rest: Vec::new() })),
                 Ok((reader, false)) => queue.open = Some(Blocks { reader, rest: Vec::new() }),
                 Err(error) => queue.errors.push(error),
             }
             continue;
         };
         match blocks.fill(block) {
-            Ok(true) => return Some(None),
+            Ok(true) => return Some(Share::Block),
             Ok(false) => queue.open = None,
             Err(error) => {
                 queue.open = None;

@@ -10,9 +10,10 @@ fn line(unit: &str, verdict: &str, modules: &[&str]) -> String {
             format!(r#"{{"name":"{}","state":"{}","needed_as":"{}"}}"#, word(), word(), word())
         })
         .collect();
-    format!(
-        r#"{{"v":1,"time":"2026-11-20T12:00:00.000000Z","host":"r1","request":{{"name":"asked","caller":"kernel"}},"#
-    ) + &format!(r#""requester":{{"confidence":"exact","found_by":"recorder","unit":"{unit}","parents":[]}},"#)
+    let requester = format!(r#"{{"confidence":"exact","found_by":"recorder","unit":"{unit}","parents":[]}}"#);
+    r#"{"v":1,"time":"2026-11-20T12:00:00.000000Z","host":"r1","request":{"name":"asked","caller":"kernel"},"#
+        .to_owned()
+        + &format!(r#""requester":{requester},"#)
         + &format!(r#""verdict":{{{verdict}}},"modules":[{}],"outcome":{{}}}}"#, modules.join(","))
         + "\n"
 }
