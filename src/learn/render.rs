@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
-use toml::Value;
+use toml_writer::ToTomlValue;
 
 use crate::model::Action;
 use crate::text::Text;
@@ -139,7 +139,7 @@ fn list(texts: &[String]) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    text.to_toml_value()
 }
 
 /// A name in a comment: printable, on one line, not too long.

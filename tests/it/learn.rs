@@ -322,12 +322,20 @@ fn what_was_recorded_passes_and_nothing_else() {
 /// The rules by their ids: what they are about, and who.
 fn rules(policy: &str) -> BTreeMap<String, (Vec<String>, String, String)> {
     let document: toml::Table = policy.parse().unwrap();
+    let mut whose: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut id = "";
+    for line in policy.lines() {
+        id = line.strip_prefix("id = \"").and_then(|rest| rest.strip_suffix('"')).unwrap_or(id);
+        whose.extend(line.strip_prefix("requester = ").map(|who| (id, who)));
+    }
     let rules = document.get("rule").and_then(toml::Value::as_array).cloned().unwrap_or_default();
     let rule = |rule: &toml::Value| {
         let patterns = rule.get("modules").or_else(|| rule.get("requests")).unwrap().as_array().unwrap();
         let patterns = patterns.iter().map(|pattern| pattern.as_str().unwrap().to_owned()).collect();
-        let who = rule.get("requester").map_or(String::new(), ToString::to_string);
-        (rule["id"].as_str().unwrap().to_owned(), (patterns, who, rule["action"].as_str().unwrap().to_owned()))
+        let id = rule["id"].as_str().unwrap();
+        let who = whose.get(id).copied().unwrap_or_default().to_owned();
+        assert_eq!(rule.get("requester").is_some(), !who.is_empty());
+        (id.to_owned(), (patterns, who, rule["action"].as_str().unwrap().to_owned()))
     };
     rules.iter().map(rule).collect()
 }
