@@ -12,7 +12,7 @@
 //!                                                       └──► record
 //! ```
 //!
-//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`doctor`]; [`judge`]; [`requester`], [`delegate`],
+//! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`doctor`] and [`learn`]; [`judge`]; [`requester`], [`delegate`],
 //! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
 //! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
 
@@ -24,6 +24,7 @@ pub mod doctor;
 pub mod host;
 pub mod invocation;
 pub mod judge;
+pub mod learn;
 pub mod model;
 pub mod modules;
 pub mod policy;

@@ -12,6 +12,7 @@ pub mod journal;
 pub mod line;
 mod log;
 mod mark;
+pub mod packed;
 pub mod read;
 pub mod since;
 pub mod spool;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
-use crate::audit::entry::{Entry, Thinned};
-use crate::audit::found::{Found, if_there};
+use crate::audit::entry::{self, Entry, Thinned};
+use crate::audit::found::{Found, Part, if_there};
 use crate::audit::table;
 use crate::audit::told::Told;
 use crate::host::{Host, LOG_DIR, RUN};
@@ -37,22 +37,40 @@ pub struct Entries {
 /// # Errors
 /// Those of open(2), unless a file or directory is not there.
 pub fn of_host(host: &Host) -> io::Result<Entries> {
+    let (parts, pending) = parts_of_host(host)?;
+    let files = parts.into_iter().map(|part| Lines::new(Box::new(part.file.take(part.length)), part.is_live));
+    Ok(Entries::new(vec![Source { files: files.collect(), pending: pending.into(), ..Source::default() }]))
+}
+
+/// The lines of all entries of `host`, file by file, for whom their order is nothing.
+///
+/// # Errors
+/// As with [`of_host`].
+pub fn lines_of_host(host: &Host) -> io::Result<Vec<Box<dyn Read + Send>>> {
+    let (parts, pending) = parts_of_host(host)?;
+    let mut counts = Vec::new();
+    for thinned in &pending {
+        counts.extend(entry::json(thinned)?);
+    }
+    let files = parts.into_iter().map(|part| Box::new(part.file.take(part.length)) as Box<dyn Read + Send>);
+    Ok(files.chain([Box::new(io::Cursor::new(counts)) as Box<dyn Read + Send>]).collect())
+}
+
+fn parts_of_host(host: &Host) -> io::Result<(Vec<Part>, Vec<Thinned>)> {
     let run = if_there(host.directory(RUN))?;
     let logs = if_there(host.directory(LOG_DIR))?;
-    let mut source = Source::default();
+    let mut last = (Vec::new(), Vec::new());
     for _ in 0..TRIES {
         // The counts first: one that comes out meanwhile is met again in the spool, and known.
         let pending = run.as_ref().map_or(Ok(None), |run| if_there(table::pending(run)))?.unwrap_or_default();
         let found = Found::open(run.as_ref(), logs.as_ref())?;
         let is_current = found.is_current()?;
-        let parts = found.into_parts()?.into_iter();
-        let files = parts.map(|part| Lines::new(Box::new(part.file.take(part.length)), part.is_live));
-        source = Source { files: files.collect(), pending: pending.into(), ..Source::default() };
+        last = (found.into_parts()?, pending);
         if is_current {
             break;
         }
     }
-    Ok(Entries::new(vec![source]))
+    Ok(last)
 }
 
 /// All entries of files, or of whatever else holds lines; those of several are merged.

@@ -26,6 +26,7 @@ mod dry_run;
 mod enable;
 mod generate;
 mod hooks;
+mod learn;
 mod log;
 mod metrics;
 mod status;
@@ -132,6 +133,10 @@ enum Verb {
     /// Numbers for Prometheus, in the text format that node_exporter's textfile collector takes: requests by verdict, rule
     /// and caller, blocks by unit, table use, and whether all is well. Exit status: 0 told, 1 a part could not be read
     Metrics(metrics::Options),
+    /// Records of one host or of many become a policy, on standard output: who asked for what is who may have it, and
+    /// what was refused stays refused. Touches nothing.
+    /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
+    Learn(learn::Options),
 }
 
 /// What a request for NAME would do, and why; loads nothing; needs no root.
@@ -181,7 +186,10 @@ pub fn run() -> ExitCode {
         );
         return ExitCode::from(exit::CANNOT_TELL);
     }
-    if matches!(verb, Verb::Check { .. } | Verb::Test { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_)) {
+    if matches!(
+        verb,
+        Verb::Check { .. } | Verb::Test { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_) | Verb::Learn(_)
+    ) {
         end_with_the_reader();
     }
     code(with_host(&common, |host| match verb {
@@ -194,6 +202,7 @@ pub fn run() -> ExitCode {
         Verb::Doctor { module } => doctor::run(host, &common, &module),
         Verb::Log(options) => log::run(host, &common, &options),
         Verb::Metrics(options) => metrics::run(host, &common, &options),
+        Verb::Learn(options) => learn::run(host, &common, &options),
     }))
 }
 

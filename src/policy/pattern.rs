@@ -97,6 +97,19 @@ pub fn is_literal(pattern: &[u8]) -> bool {
     !pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'))
 }
 
+/// The pattern that stands for `name` alone.
+pub fn literal(name: &str) -> String {
+    let mut pattern = String::with_capacity(name.len());
+    for sign in name.chars() {
+        // In front of the others a `!` would negate a unit or a container.
+        if matches!(sign, '*' | '?' | '[' | ']' | '\\') || (sign == '!' && pattern.is_empty()) {
+            pattern.push('\\');
+        }
+        pattern.push(sign);
+    }
+    pattern
+}
+
 /// The one spelling of names that differ in `-` and `_`.
 pub fn fold(byte: u8) -> u8 {
     if byte == b'-' { b'_' } else { byte }
@@ -309,6 +322,17 @@ mod tests {
             assert_eq!(covers(fold, wide.as_bytes(), narrow.as_bytes()), folded, "{wide} {narrow}");
             assert_eq!(covers(exact, wide.as_bytes(), narrow.as_bytes()), exactly, "{wide} {narrow} exactly");
         }
+    }
+
+    #[test]
+    fn a_literal_stands_for_its_name_alone() {
+        for name in ["nf_nat", "run-docker\\x2d.mount", "*", "[a]", "a?", "!x", "\\"] {
+            let pattern = literal(name);
+            assert_eq!(check(pattern.as_bytes()), Ok(()), "{pattern}");
+            assert!(matches_exactly(pattern.as_bytes(), name.as_bytes()), "{pattern}");
+            assert!(!pattern.starts_with('!') && !matches_exactly(pattern.as_bytes(), b"a"), "{pattern}");
+        }
+        assert_eq!(literal("nf_nat"), "nf_nat");
     }
 
     #[test]

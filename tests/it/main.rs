@@ -15,6 +15,7 @@ mod hooks;
 mod hostile_index;
 mod index;
 mod kernel;
+mod learn;
 mod log;
 mod metrics;
 mod object;

@@ -23,7 +23,7 @@ use summary::Summary;
 /// What `guard log` can be told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Files of records, as /var/log/modprobe-guard/audit.jsonl
+    /// Files of records, as /var/log/modprobe-guard/audit.jsonl, also packed by gzip, zstd or xz; `-` is standard input
     files: Vec<PathBuf>,
     #[command(flatten)]
     filter: Filter,
@@ -111,10 +111,7 @@ fn entries(host: &Host, files: &[PathBuf]) -> io::Result<Entries> {
     if files.is_empty() {
         return read::of_host(host);
     }
-    let open = |path: &PathBuf| -> io::Result<Box<dyn Read>> {
-        let file = std::fs::File::open(path);
-        Ok(Box::new(file.map_err(|error| io::Error::new(error.kind(), format!("{}: open: {error}", path.display())))?))
-    };
+    let open = |path: &PathBuf| -> io::Result<Box<dyn Read>> { Ok(audit::packed::open(path, |_| ())?.lines) };
     Ok(read::of_readers(files.iter().map(open).collect::<Result<Vec<_>, _>>()?))
 }
 

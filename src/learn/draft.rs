@@ -1,0 +1,282 @@
+//! Groups -> the rules that a person would write: what stays refused, what is sized, then who may have what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::Action;
+
+use super::groups::{Groups, Role, What};
+use super::tally::Tally;
+use super::who::{Users, Who};
+
+/// What so many different requesters asked for is for all.
+const MANY: usize = 4;
+/// So many requesters are named where a rule is for all.
+const SHOWN: usize = 4;
+
+/// What the policy is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// For a target that no rule matches: allow, or block, which makes it an allow-list.
+    pub default: Action,
+    /// Whether requesters count that were found otherwise than by the recorder or as the parent.
+    pub trusts_likely: bool,
+    /// Without counts, hosts and days.
+    pub bare: bool,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// What its id is made of.
+    pub name: String,
+    /// Why it is there, in lines.
+    pub why: Vec<String>,
+    /// What it is about.
+    pub patterns: Patterns,
+    /// Who; none: everybody.
+    pub who: Option<Who>,
+    /// What it says.
+    pub action: Action,
+}
+
+/// Modules, or names asked for, each with what was counted of it.
+#[derive(Debug)]
+pub enum Patterns {
+    /// For `modules`.
+    Modules(Vec<(String, Tally)>),
+    /// For `requests`.
+    Requests(Vec<(String, Tally)>),
+}
+
+/// What the groups add up to.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The rules, in the order in which they count.
+    pub rules: Vec<Rule>,
+    /// What was refused, and no rule keeps refused: others, whom a rule cannot tell apart, were permitted it.
+    pub lost: Vec<(What, Who, Tally)>,
+}
+
+/// What was asked for, by whom.
+type Asked = BTreeMap<What, BTreeMap<Who, Tally>>;
+
+/// Makes rules of groups.
+pub fn draft(groups: &Groups, options: &Options) -> Draft {
+    let mut wanted = of_roles(groups, &[Role::Permitted]);
+    add_counted(&mut wanted, groups);
+    let sized = of_roles(groups, &[Role::Sized]);
+    let refused = of_roles(groups, &[Role::BlockedByRule, Role::BlockedByDefault]);
+    let mut draft = Draft::default();
+    let is_permitted = |what: &What| wanted.contains_key(what) || sized.contains_key(what);
+    keep_refused(&mut draft, groups, options, &refused, &is_permitted);
+    // The first rule that matches counts, and that is the one that sizes.
+    wanted.retain(|what, _| !sized.contains_key(what));
+    wanted.values_mut().for_each(join_users);
+
+    let (mut of_all, mut of_many) = (Vec::new(), Vec::new());
+    let mut of_each: BTreeMap<Who, Vec<(What, Tally)>> = BTreeMap::new();
+    for (what, requesters) in wanted {
+        if requesters.keys().any(|who| !who.is_named()) {
+            of_all.push((what, requesters));
+        } else if requesters.len() >= MANY && !refused.contains_key(&what) {
+            of_many.push((what, requesters));
+        } else {
+            for (who, tally) in requesters {
+                of_each.entry(who).or_default().push((what.clone(), tally));
+            }
+        }
+    }
+    for (what, requesters) in sized {
+        let What::Module(module) = what else { continue };
+        draft.rules.push(Rule {
+            name: format!("size-{module}"),
+            why: vec![format!("Whoever gets {module}: its table is sized."), by(&requesters)],
+            patterns: Patterns::Modules(vec![(module, sum(requesters.values()))]),
+            who: None,
+            action: Action::AllowSysctl,
+        });
+    }
+    for (who, whats) in of_each {
+        let why = [who.shown()];
+        push(&mut draft, &slug(&who), &why, whats, Some(&who), Action::Allow);
+    }
+    let all_of = |asked: Vec<(What, BTreeMap<Who, Tally>)>| {
+        let who: BTreeMap<Who, Tally> = asked.iter().flat_map(|(_, requesters)| requesters.clone()).collect();
+        let whats = asked.into_iter().map(|(what, requesters)| (what, sum(requesters.values()))).collect();
+        (by(&who), whats)
+    };
+    let (who, whats) = all_of(of_many);
+    let why = ["Whoever asks: many different requesters did.".to_owned(), who];
+    push(&mut draft, "many-requesters", &why, whats, None, Action::Allow);
+    let (who, whats) = all_of(of_all);
+    let why = ["Whoever asks: of some who did it is not certain who they were.".to_owned(), who];
+    push(&mut draft, "unknown-requesters", &why, whats, None, Action::Allow);
+    draft
+}
+
+fn of_roles(groups: &Groups, roles: &[Role]) -> Asked {
+    let mut asked = Asked::new();
+    for (key, tally) in groups.groups.iter().filter(|(key, _)| roles.contains(&key.role)) {
+        asked.entry(key.what.clone()).or_default().entry(key.who.clone()).or_default().add(tally);
+    }
+    asked
+}
+
+/// Adds what was counted instead of written to what records tell: by the name that was asked for, and for whom records
+/// know as well. A count does not tell how certain it is who asked.
+fn add_counted(wanted: &mut Asked, groups: &Groups) {
+    let known: BTreeSet<Who> = wanted.values().flat_map(|requesters| requesters.keys().cloned()).collect();
+    let mut targets: BTreeMap<&str, Vec<What>> = BTreeMap::new();
+    for (key, tally) in groups.groups.iter().filter(|(key, _)| key.role == Role::Permitted) {
+        for name in &tally.names {
+            let targets = targets.entry(name).or_default();
+            if !targets.contains(&key.what) {
+                targets.push(key.what.clone());
+            }
+        }
+    }
+    for (what, requesters) in of_roles(groups, &[Role::Counted]) {
+        let whats = match &what {
+            What::Request(name) => targets.get(name.as_str()).cloned().unwrap_or_else(|| vec![what.clone()]),
+            What::Module(_) => vec![what],
+        };
+        for what in whats {
+            let all = wanted.entry(what).or_default();
+            for (who, tally) in &requesters {
+                let who = if known.contains(who) { who.clone() } else { Who::Unnamed };
+                all.entry(who).or_default().add(tally);
+            }
+        }
+    }
+}
+
+/// What any user may have, root may as well.
+fn join_users(requesters: &mut BTreeMap<Who, Tally>) {
+    let roots: Vec<(Who, Who)> = requesters.keys().filter_map(|who| Some((who.clone(), who.of_all_users()?))).collect();
+    for (root, all) in roots {
+        if requesters.contains_key(&all)
+            && let Some(tally) = requesters.remove(&root)
+        {
+            requesters.entry(all).or_default().add(&tally);
+        }
+    }
+}
+
+/// Rules for what was refused: for all if nobody was permitted it, else for whom it was refused to.
+fn keep_refused(
+    draft: &mut Draft,
+    groups: &Groups,
+    options: &Options,
+    refused: &Asked,
+    is_permitted: &dyn Fn(&What) -> bool,
+) {
+    let mut of_all = Vec::new();
+    let mut of_each: BTreeMap<Who, Vec<(What, Tally)>> = BTreeMap::new();
+    for (what, requesters) in refused {
+        let permitted = permitted(groups, what);
+        let by_rule = groups.groups.keys().any(|key| key.role == Role::BlockedByRule && key.what == *what);
+        // What the default refused it refuses again, unless a rule permits it; that may hold for more than it was made for.
+        if !by_rule && options.default == Action::Block && !is_permitted(what) {
+            continue;
+        }
+        if permitted.is_empty() {
+            of_all.push((what.clone(), sum(requesters.values())));
+            continue;
+        }
+        for (who, tally) in requesters {
+            if permitted.iter().any(|other| may_be(who, other)) {
+                draft.lost.push((what.clone(), who.clone(), tally.clone()));
+            } else {
+                of_each.entry(who.clone()).or_default().push((what.clone(), tally.clone()));
+            }
+        }
+    }
+    let why = ["Was refused already, and permitted to nobody.".to_owned()];
+    push(draft, "refused", &why, of_all, None, Action::Block);
+    for (who, whats) in of_each {
+        let why = [format!("{}: was refused already, and permitted to others.", who.shown())];
+        push(draft, &format!("refused-{}", slug(&who)), &why, whats, Some(&who), Action::Block);
+    }
+}
+
+/// Who was permitted it, or something that needs it.
+fn permitted(groups: &Groups, what: &What) -> BTreeSet<Who> {
+    let is_it = |key: &What, tally: &Tally| match what {
+        What::Module(_) => key == what,
+        What::Request(name) => tally.names.contains(name),
+    };
+    let roles = [Role::Permitted, Role::Counted, Role::Needed, Role::Sized];
+    let those = groups.groups.iter().filter(|(key, tally)| roles.contains(&key.role) && is_it(&key.what, tally));
+    those.map(|(key, _)| key.who.clone()).collect()
+}
+
+/// Whether a rule that blocks for `refused` may hit a request of `permitted`: such a rule counts also where it is not
+/// certain who asked, and one by executable or user asks neither for unit nor for container.
+fn may_be(refused: &Who, permitted: &Who) -> bool {
+    match (refused, permitted) {
+        (Who::Unnamed | Who::Unknown, _) | (_, Who::Unnamed) => true,
+        (_, Who::Unknown) => false,
+        (Who::Units(ours, users), Who::Units(theirs, others)) => {
+            let is_one_user = users == others || *users == Users::Any || *others == Users::Any;
+            is_one_user && ours.iter().any(|unit| theirs.contains(unit))
+        }
+        (Who::Container(..), Who::Container(..)) => true,
+        (Who::Units(..), Who::Container(..) | Who::Exes(..) | Who::Root) => false,
+        (Who::Container(..), Who::Units(..) | Who::Exes(..) | Who::Root) => false,
+        (Who::Exes(..) | Who::Root, _) => true,
+    }
+}
+
+fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
+    tallies.fold(Tally::default(), |mut sum, tally| {
+        sum.add(tally);
+        sum
+    })
+}
+
+fn by(requesters: &BTreeMap<Who, Tally>) -> String {
+    let mut shown: Vec<String> = requesters.keys().take(SHOWN).map(Who::shown).collect();
+    if let Some(more) = requesters.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        shown.push(format!("{more} more"));
+    }
+    format!("By {}.", shown.join(", "))
+}
+
+/// One rule for modules and one for names: one with both would ask for both.
+fn push(draft: &mut Draft, name: &str, why: &[String], whats: Vec<(What, Tally)>, who: Option<&Who>, action: Action) {
+    let (mut modules, mut requests) = (Vec::new(), Vec::new());
+    for (what, tally) in whats {
+        match what {
+            What::Module(module) => modules.push((module, tally)),
+            What::Request(request) => requests.push((request, tally)),
+        }
+    }
+    let (name, why, who) = (name.to_owned(), why.to_vec(), who.cloned());
+    if !modules.is_empty() {
+        let (name, why, who) = (name.clone(), why.clone(), who.clone());
+        draft.rules.push(Rule { name, why, patterns: Patterns::Modules(modules), who, action });
+    }
+    if !requests.is_empty() {
+        let name = format!("{name}-requests");
+        let mut why = why;
+        why.push("No record tells what these names stood for.".to_owned());
+        draft.rules.push(Rule { name, why, patterns: Patterns::Requests(requests), who, action });
+    }
+}
+
+/// What a rule about `who` is called.
+fn slug(who: &Who) -> String {
+    let of = |names: &[String], users: Users| names.join("-") + if users == Users::Others { "-users" } else { "" };
+    match who {
+        Who::Units(names, users) | Who::Exes(names, users) => of(names, *users),
+        Who::Container(name, userns) => {
+            let name = name.as_ref().map_or("containers".to_owned(), |name| format!("container-{name}"));
+            match userns {
+                Some(super::who::Namespaces::Other) => name + "-userns",
+                _ => name,
+            }
+        }
+        Who::Root => "root".to_owned(),
+        Who::Unnamed | Who::Unknown => "unknown".to_owned(),
+    }
+}

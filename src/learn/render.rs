@@ -1,0 +1,207 @@
+//! Rules -> the text of a policy. Whatever records held, values are quoted by the library that reads them again, and in
+//! comments stand only the printable forms.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write};
+
+use toml_writer::ToTomlValue;
+
+use crate::model::Action;
+use crate::text::Text;
+
+use super::draft::{Draft, Options, Patterns, Rule};
+use super::groups::{Groups, What};
+use super::tally::Tally;
+use super::who::{Namespaces, Users, Who};
+
+/// An id may have 64 bytes; so many are kept, so that a sum fits behind them.
+const ID: usize = 48;
+/// So many hosts are named.
+const HOSTS: usize = 3;
+/// So many names that were asked for are told.
+const NAMES: usize = 3;
+/// What a comment takes of one name.
+const SHOWN: usize = 80;
+
+/// The policy file.
+pub fn render(draft: &Draft, groups: &Groups, options: &Options) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = write(&mut text, draft, groups, options);
+    text
+}
+
+fn write(text: &mut String, draft: &Draft, groups: &Groups, options: &Options) -> fmt::Result {
+    writeln!(
+        text,
+        "# Learned from records by `guard learn`. It holds for what was recorded, and for nothing else: read it,"
+    )?;
+    writeln!(text, "# try it with `enforce = false` under [defaults], and see what `guard log` would have blocked.")?;
+    if !options.bare {
+        let all = sum(groups.groups.values());
+        let requests = Tally { requests: groups.counts.requests, ..all };
+        writeln!(text, "# {}.", told(&requests, groups))?;
+    }
+    writeln!(text, "\nversion = 1\n\n[defaults]")?;
+    let action = if options.default == Action::Block { "block" } else { "allow" };
+    writeln!(text, "action = {}", quoted(action))?;
+    if options.trusts_likely {
+        writeln!(text, "trust = {}", quoted("likely"))?;
+    }
+    let ids = ids(&draft.rules);
+    for (rule, id) in draft.rules.iter().zip(&ids) {
+        write_rule(text, rule, id, groups, options)?;
+    }
+    if !draft.lost.is_empty() {
+        writeln!(
+            text,
+            "\n# Refused in the records and refused by no rule here: somebody was permitted it whom a rule can't tell apart."
+        )?;
+    }
+    for (what, who, tally) in &draft.lost {
+        let (What::Module(name) | What::Request(name)) = what;
+        let rule = tally.watched.as_deref().map_or("the default".to_owned(), |rule| format!("rule {}", shown(rule)));
+        writeln!(text, "#   {} to {} by {rule}", shown(name), who.shown())?;
+    }
+    Ok(())
+}
+
+fn write_rule(text: &mut String, rule: &Rule, id: &str, groups: &Groups, options: &Options) -> fmt::Result {
+    let Rule { name: _, why, patterns, who, action } = rule;
+    writeln!(text)?;
+    for line in why {
+        writeln!(text, "# {line}")?;
+    }
+    writeln!(text, "[[rule]]\nid = {}", quoted(id))?;
+    let (key, patterns) = match patterns {
+        Patterns::Modules(modules) => ("modules", modules),
+        Patterns::Requests(requests) => ("requests", requests),
+    };
+    writeln!(text, "{key} = [")?;
+    for (pattern, tally) in patterns {
+        write!(text, "  {},", quoted(pattern))?;
+        if !options.bare {
+            write!(text, "  # {}", told(tally, groups))?;
+            let names: Vec<&String> = tally.names.iter().filter(|name| name.replace('-', "_") != *pattern).collect();
+            if key == "modules" && !names.is_empty() {
+                let told: Vec<String> = names.iter().take(NAMES).map(|name| shown(name)).collect();
+                let more = if names.len() > NAMES { ", ..." } else { "" };
+                write!(text, "; asked for as {}{more}", told.join(", "))?;
+            }
+        }
+        if let Some(watched) = &tally.watched {
+            let so = if *action == Action::Block { "by" } else { "would have been blocked by" };
+            let mark = if options.bare { "  #" } else { ";" };
+            write!(text, "{mark} {so} rule {}", shown(watched))?;
+        }
+        writeln!(text)?;
+    }
+    writeln!(text, "]")?;
+    if let Some(who) = who.as_ref().and_then(|who| requester(who, *action)) {
+        writeln!(text, "requester = {who}")?;
+    }
+    let action = match action {
+        Action::Allow => "allow",
+        Action::AllowSysctl => "allow-sysctl",
+        Action::Block => "block",
+    };
+    writeln!(text, "action = {}", quoted(action))
+}
+
+/// As the key `requester` takes it.
+fn requester(who: &Who, action: Action) -> Option<String> {
+    let users = |users: &Users| match (users, action) {
+        (Users::Root, _) => ", uid = [0]",
+        // What others were refused, root may have been permitted.
+        (Users::Others, Action::Block) => ", uid = [\"!0\"]",
+        (Users::Others | Users::Any, _) => "",
+    };
+    Some(match who {
+        Who::Units(units, whose) => format!("{{ unit = {}{} }}", list(units), users(whose)),
+        Who::Exes(exes, whose) => format!("{{ exe = {}{} }}", list(exes), users(whose)),
+        Who::Container(name, userns) => {
+            let container = name.as_ref().map_or("true".to_owned(), |name| list(std::slice::from_ref(name)));
+            let userns = match userns {
+                None => "",
+                Some(Namespaces::Host) => ", userns = \"host\"",
+                Some(Namespaces::Other) => ", userns = \"other\"",
+            };
+            format!("{{ container = {container}{userns} }}")
+        }
+        Who::Root => "{ uid = [0] }".to_owned(),
+        Who::Unnamed | Who::Unknown => return None,
+    })
+}
+
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+fn quoted(text: &str) -> String {
+    text.to_toml_value()
+}
+
+/// A name in a comment: printable, on one line, not too long.
+fn shown(text: &str) -> String {
+    let shown = Text::from(text).to_string();
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", shown.get(..end).unwrap_or_default()),
+        None => shown,
+    }
+}
+
+fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
+    tallies.fold(Tally::default(), |mut sum, tally| {
+        sum.add(tally);
+        sum
+    })
+}
+
+/// How often, where and when.
+fn told(tally: &Tally, groups: &Groups) -> String {
+    let requests = tally.requests;
+    let mut told = format!("{requests} request{}", if requests == 1 { "" } else { "s" });
+    if let Some(hosts) = &groups.hosts {
+        let names: Vec<&String> =
+            tally.hosts.iter().filter_map(|host| hosts.get(usize::try_from(host).ok()?)).collect();
+        let of = |names: &[&String]| names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+        match names.as_slice() {
+            [] => {}
+            names if names.len() <= HOSTS => told += &format!(", {}", of(names)),
+            names => told += &format!(", {} hosts", names.len()),
+        }
+    }
+    match tally.days {
+        Some((first, last)) if first == last => told += &format!(", {first}"),
+        Some((first, last)) => told += &format!(", {first} to {last}"),
+        None => {}
+    }
+    told
+}
+
+/// An id for each rule: its name's letters and digits, and where two would be the same, a sum of the whole name.
+fn ids(rules: &[Rule]) -> Vec<String> {
+    let plain: Vec<String> = rules.iter().map(|rule| plain(&rule.name)).collect();
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    plain.iter().for_each(|id| *times.entry(id).or_default() += 1);
+    let mut taken = BTreeSet::new();
+    let ids = rules.iter().zip(&plain).map(|(rule, plain)| {
+        let is_whole = plain.len() <= ID && times.get(plain.as_str()) == Some(&1);
+        let short: String = plain.chars().take(ID).collect();
+        let mut sum = crc32fast::hash(rule.name.as_bytes());
+        let mut id = if is_whole { short.clone() } else { format!("{short}-{sum:08x}") };
+        while !taken.insert(id.clone()) {
+            sum = sum.wrapping_add(1);
+            id = format!("{short}-{sum:08x}");
+        }
+        id
+    });
+    ids.collect()
+}
+
+fn plain(name: &str) -> String {
+    let words = name.split(|sign: char| !sign.is_ascii_alphanumeric() && sign != '_');
+    let id = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    if id.is_empty() { "rule".to_owned() } else { id }
+}
