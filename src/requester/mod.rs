@@ -5,13 +5,13 @@
 //! is found out meanwhile, by another processor if there is one.
 
 mod blocked;
-mod cgroup;
+pub mod cgroup;
 mod files;
 mod parent;
 mod recorded;
 pub mod recorder;
 mod symbols;
-mod task;
+pub mod task;
 mod waiting;
 
 use std::io::Write;

@@ -7,7 +7,7 @@
 mod bpf;
 mod install;
 mod program;
-mod ring;
+pub mod ring;
 
 use std::ffi::CStr;
 use std::io;
