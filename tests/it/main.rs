@@ -21,3 +21,4 @@ mod object;
 mod parity;
 mod random;
 mod tables;
+mod threats;
