@@ -147,6 +147,7 @@ fn format_time(since: Duration) -> String {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use std::fs;
     use std::os::unix::net::UnixDatagram;

@@ -1,7 +1,7 @@
 //! Tests of the library and the executables as a whole, in one binary. Those that need a kernel's modules take them
 //! from [`kernel::TREE`]; `tests/run` unpacks a Debian kernel package for that.
 // clippy.toml allows these in test functions; here all is test.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod arming;
 mod cases;

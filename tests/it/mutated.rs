@@ -198,5 +198,5 @@ fn what_modprobe_makes_of_damage_we_make_of_it_or_tell() {
         "mutated: {all} names compared with modprobe -D: {same} the same, {refused} known to neither, {told} told as \
          damaged, {fewer} of which modprobe loads less, {died} on which it dies"
     );
-    assert!(same > all / 2 && refused > all / 50 && told > all / 50 && fewer < all / 10);
+    assert!(same > all / 2 && refused > all / 50 && told > all / 100 && fewer < all / 10);
 }

@@ -3,6 +3,7 @@
 //! `guard enable` loads it and gives it names below `DIRECTORY` ([`install`]); it then runs without any process of
 //! ours. The helper maps its memory and looks for its own request ([`Recorder`]), in a time that depends on neither
 //! processes nor threads.
+#![allow(unsafe_code)]
 
 mod bpf;
 mod install;
