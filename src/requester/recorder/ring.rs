@@ -2,7 +2,7 @@
 //!
 //! One row a processor, since the kernel runs a program there once at a time, and a plain counter then does where 5.10
 //! has no atomic one. The first half of the rows is the first program's, the other half the second's: a request stands in
-//! both, or in one ([`super::program`] says why). In 64-bit words of the machine's own order:
+//! both, or in one (program.rs says why). In 64-bit words of the machine's own order:
 //!
 //! | row | |
 //! | --- | --- |
