@@ -122,7 +122,7 @@ enum Modprobe {
 
 fn modprobe(root: &Path, name: &str) -> Modprobe {
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", "10", "modprobe", "-D", "-S", RELEASE, "-d"]).arg(root);
+    command.args(["--signal=KILL", "60", "modprobe", "-D", "-S", RELEASE, "-d"]).arg(root);
     for directory in ["etc", "lib"] {
         command.arg("-C").arg(root.join(directory).join("modprobe.d"));
     }
