@@ -142,12 +142,13 @@ enum Meaning {
     LoadsNothing,
 }
 
-/// modprobe(8)'s options, kmod 29 to 34: `arw:RibfDcnC:d:S:sqvVh` and their long names.
+/// modprobe(8)'s options, kmod 29 to 34: `arw:RibfDcnC:d:S:sqvVh` and their long names. A number that is no letter is
+/// kmod's own for what has several long names and no letter; 0 is one of a kind.
 const OPTIONS: &[(u8, &[u8], Meaning)] = &[
     (b'a', b"all", Meaning::All),
     (b'r', b"remove", Meaning::LoadsNothing),
-    (0, b"remove-dependencies", Meaning::Neutral),
-    (0, b"remove-holders", Meaning::Neutral),
+    (5, b"remove-dependencies", Meaning::Neutral),
+    (5, b"remove-holders", Meaning::Neutral),
     (b'w', b"wait", Meaning::TakesValue),
     (b'R', b"resolve-alias", Meaning::LoadsNothing),
     (0, b"first-time", Meaning::Neutral),
@@ -207,7 +208,11 @@ fn modprobe_line(argv: &[&[u8]], order: Order) -> Invocation {
             }
         } else if argument.len() > 1 && argument.starts_with(b"-") {
             for (place, &letter) in argument.iter().enumerate().skip(1) {
-                match OPTIONS.iter().find(|(short, _, _)| *short == letter && letter != 0).map(|option| option.2) {
+                match OPTIONS
+                    .iter()
+                    .find(|(short, _, _)| *short == letter && letter.is_ascii_alphabetic())
+                    .map(|option| option.2)
+                {
                     Some(Meaning::LoadsNothing) | None => return Invocation::PassOn,
                     Some(Meaning::TakesValue) => {
                         if place + 1 == argument.len() {
@@ -263,6 +268,7 @@ mod tests {
             ("modprobe -C /etc/x -d/ --set-version 6 --dirname=/ a", Program, load(Caller::Modprobe, &[7], false)),
             ("modprobe -qa -- -x -y", Program, load(Caller::Modprobe, &[3, 4], true)),
             ("modprobe --qui a", Program, load(Caller::Modprobe, &[2], true)),
+            ("modprobe --remove- a", Program, load(Caller::Modprobe, &[2], false)),
         ] {
             assert_eq!(parsed(line, parent), expected, "{line}");
         }

@@ -70,6 +70,22 @@ fn escape_bytes(bytes: &[u8], out: &mut impl Write) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))
 }
 
+/// The same JSON, with what no terminal shows as itself as `\uNNNN`: JSON escapes controls below the blank only. Nothing
+/// of the kind can stand outside of its strings, if it is on one line.
+pub fn printable_json(line: &str) -> String {
+    let mut printable = String::with_capacity(line.len());
+    for c in line.chars() {
+        match is_printable(c) {
+            true => printable.push(c),
+            false => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                // A String takes everything.
+                let _ = write!(printable, "\\u{unit:04x}");
+            }),
+        }
+    }
+    printable
+}
+
 /// Whether a terminal shows `c` as itself: no control, format, separator (but the space), private or unassigned one.
 fn is_printable(c: char) -> bool {
     if c.is_ascii() {
@@ -164,6 +180,14 @@ mod tests {
         assert_eq!(serde_json::from_str::<Text>(&json).unwrap(), text);
         let wire = postcard::to_stdvec(&text).unwrap();
         assert_eq!(postcard::from_bytes::<Text>(&wire).unwrap(), text);
+    }
+
+    #[test]
+    fn json_moves_no_cursor() {
+        let text = "ü \u{7f}\u{9b}31m\u{202e}\u{e0001}\\";
+        let json = printable_json(&serde_json::to_string(text).unwrap());
+        assert_eq!(json, r#""ü \u007f\u009b31m\u202e\udb40\udc01\\""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::who::Who;
 use crate::model::{Record, Request, Verdict};
-use crate::text::Text;
+use crate::text::{Text, plain, printable_json};
 
 /// One line of the audit log.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,13 +67,17 @@ impl Entry {
     }
 }
 
-/// The line of `entry` in the audit log, with its end. JSON escapes every control character, so it is one line.
+/// The line of `entry` in the audit log, with its end: one line, and no terminal does anything but show it.
 ///
 /// # Errors
 /// None that could be met: strings and numbers always have a form in JSON.
 pub fn json(entry: &impl Serialize) -> std::io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(2048);
     serde_json::to_writer(&mut line, entry)?;
+    // Texts are printable already, but words of a policy or of another host's records need not be.
+    if let (None, Ok(json)) = (plain(&line), std::str::from_utf8(&line)) {
+        line = printable_json(json).into_bytes();
+    }
     line.push(b'\n');
     Ok(line)
 }
@@ -162,6 +166,16 @@ mod tests {
         for foreign in [&b"{\"v\":1"[..], b"", b"\xff", b"null", b"[]", b"{\"v\":1,\"thinned\":-1}"] {
             assert_eq!(read(foreign), Entry::Foreign(Text::from(foreign)));
         }
+    }
+
+    #[test]
+    fn words_of_others_move_no_cursor() {
+        let mut record = samples::record(b"x", 0);
+        record.verdict.reason = Some("\u{9b}2J \u{202e}\u{7f}".to_owned());
+        let line = json(&record).unwrap();
+        assert!(line.trim_ascii_end().iter().all(|byte| matches!(byte, b' '..=b'~')), "{}", line.escape_ascii());
+        let Entry::Record(back) = Entry::parse(line.trim_ascii_end()) else { panic!("not a record") };
+        assert_eq!(back.verdict.reason, record.verdict.reason);
     }
 
     #[test]

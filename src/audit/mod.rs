@@ -159,6 +159,7 @@ fn format_time(since: Duration) -> String {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use std::fs;
     use std::os::unix::net::UnixDatagram;

@@ -170,6 +170,7 @@ fn move_over(run: &Directory, logs: &Directory, lock: &File) -> io::Result<usize
 }
 
 #[cfg(test)]
+#[allow(unsafe_code)]
 mod tests {
     use std::fs;
     use std::io::Write;

@@ -1,4 +1,5 @@
 //! The program that the kernel runs as `/proc/sys/kernel/modprobe`; see modprobe-guard(8).
+#![allow(unsafe_code)]
 #![no_main]
 
 use std::ffi::{c_char, c_int};

@@ -207,6 +207,7 @@ pub fn run() -> ExitCode {
 }
 
 /// Written to a pipe whose reader left, who only tells ends quietly as other tools do. Who changes something goes on.
+#[allow(unsafe_code)]
 fn end_with_the_reader() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     // SAFETY: a default disposition, set before anything is written.

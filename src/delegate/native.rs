@@ -1,5 +1,6 @@
 //! Whether this machine can run a file by itself. What it can't, exec(2) asks modules for (`binfmt-XXXX`,
 //! `search_binary_handler`, fs/exec.c), and that request would come to us, who run the same file again.
+#![allow(unsafe_code)]
 
 use std::ffi::CStr;
 

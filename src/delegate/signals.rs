@@ -1,5 +1,6 @@
 //! Signals while the delegate runs. What is meant for the modprobe that somebody thinks we are goes on to it, and we do
 //! not end before it does: what it loaded is to be sized and recorded.
+#![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 

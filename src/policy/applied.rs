@@ -55,11 +55,18 @@ impl Applied {
 /// # Errors
 /// If the policy has more than 4 GiB.
 pub fn encode(applied: &Applied) -> Result<Vec<u8>, String> {
-    let payload = postcard::to_stdvec(applied).map_err(|error| format!("cannot encode the policy: {error}"))?;
+    seal(&postcard::to_stdvec(applied).map_err(|error| format!("cannot encode the policy: {error}"))?)
+}
+
+/// `payload` behind the head that belongs to it, whatever it holds.
+///
+/// # Errors
+/// If it has more than 4 GiB.
+pub fn seal(payload: &[u8]) -> Result<Vec<u8>, String> {
     let length =
         u32::try_from(payload.len()).map_err(|_| format!("a policy of {} bytes is too long", payload.len()))?;
-    let sum = checksum(VERSION, length, &payload);
-    Ok([MAGIC, &VERSION.to_le_bytes()[..], &length.to_le_bytes(), &sum.to_le_bytes(), &payload].concat())
+    let sum = checksum(VERSION, length, payload);
+    Ok([MAGIC, &VERSION.to_le_bytes()[..], &length.to_le_bytes(), &sum.to_le_bytes(), payload].concat())
 }
 
 /// The policy that `bytes` hold.
@@ -178,9 +185,7 @@ mod tests {
             for byte in [0, 1, 0x7f, 0x80, 0xff] {
                 let mut payload = bytes[20..].to_vec();
                 payload[at - 20] = byte;
-                let length = u32::try_from(payload.len()).unwrap();
-                let crc32 = checksum(VERSION, length, &payload).to_le_bytes();
-                let forged = [&bytes[..16], &crc32, &payload].concat();
+                let forged = seal(&payload).unwrap();
                 if let Ok(applied) = decode(&forged) {
                     let request = Request { name: "x".into(), caller: Caller::Kernel };
                     let _ = (applied.policy.executables(), applied.policy.asks_who().count());

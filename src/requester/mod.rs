@@ -6,13 +6,13 @@
 //! first and waited for last: what the request would load is found out meanwhile, by another processor if there is one.
 
 mod blocked;
-mod cgroup;
+pub mod cgroup;
 mod files;
 mod parent;
 mod recorded;
 pub mod recorder;
 mod symbols;
-mod task;
+pub mod task;
 mod waiting;
 
 use std::ffi::CString;

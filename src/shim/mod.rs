@@ -1,4 +1,5 @@
 //! The helper: one request from argv to exit status.
+#![allow(unsafe_code)]
 
 mod call;
 mod descriptors;

@@ -1,5 +1,6 @@
 //! The helper itself, in a root directory of its own: what it needs of a host is what is put there.
 
+use std::ffi::CStr;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -267,6 +268,24 @@ fn a_program_on_the_spot_is_no_kernel_and_loads_nothing_by_its_marker() {
     let output = root.run("/bin/sh", &[b"-c", b"MODPROBE_GUARD=2:0:0 /usr/sbin/modprobe-guard -q -- a"], || Ok(()));
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(root.records().len(), 1);
+}
+
+#[test]
+fn without_arguments_the_environment_is_none() {
+    let root = Root::new();
+    let directory = root.path("/");
+    let mut command = Command::new("true");
+    let enter = move || {
+        nix::unistd::chroot(&directory)?;
+        nix::unistd::chdir("/")?;
+        let nothing: [&CStr; 0] = [];
+        Err(nix::unistd::execve(c"/usr/sbin/modprobe-guard", &nothing, &[c"-q", c"--", c"b"]).unwrap_err().into())
+    };
+    // SAFETY: makes system calls only.
+    unsafe { command.pre_exec(enter) };
+    assert_eq!(spawn(command.stdin(Stdio::null()).stdout(Stdio::null())).wait().unwrap().code(), Some(7));
+    assert_eq!(root.delegated(), "/sbin/modprobe \n");
+    assert_eq!(root.records().len(), 0);
 }
 
 #[test]

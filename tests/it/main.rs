@@ -1,7 +1,7 @@
 //! Tests of the library and the executables as a whole, in one binary. Those that need a kernel's modules take them
 //! from [`kernel::TREE`]; `tests/run` unpacks a Debian kernel package for that.
 // clippy.toml allows these in test functions; here all is test.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod arming;
 mod cases;
@@ -9,6 +9,7 @@ mod check;
 mod doctor;
 mod expectations;
 mod foregone;
+mod fuzz;
 mod glob;
 mod helper;
 mod hooks;
@@ -18,8 +19,10 @@ mod kernel;
 mod learn;
 mod log;
 mod metrics;
+mod mutated;
 mod object;
 mod parity;
 mod random;
 mod schema;
 mod tables;
+mod threats;

@@ -176,7 +176,10 @@ fn versions(elf: &Elf) -> Vec<(String, Option<u32>)> {
         let crc_length = if elf.is_wide { 8 } else { 4 };
         for entry in bytes.chunks_exact(64) {
             let (crc, name) = entry.split_at_checked(crc_length).unwrap_or_default();
-            found.push((c_text(name), elf.low_half(crc)));
+            let name = c_text(name);
+            if !name.is_empty() {
+                found.push((name, elf.low_half(crc)));
+            }
         }
     }
     let names = elf.section("__version_ext_names").map(|section| elf.bytes(section));

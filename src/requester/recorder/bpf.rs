@@ -1,4 +1,5 @@
 //! bpf(2), as much of it as the recorder needs. Structures and numbers: include/uapi/linux/bpf.h.
+#![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::io;

@@ -3,11 +3,12 @@
 //! `guard enable` loads it and gives it names below `DIRECTORY` ([`install`]); it then runs without any process of
 //! ours. The helper maps its memory and looks for its own request ([`Recorder`]), in a time that depends on neither
 //! processes nor threads.
+#![allow(unsafe_code)]
 
 mod bpf;
 mod install;
 mod program;
-mod ring;
+pub mod ring;
 
 use std::ffi::CStr;
 use std::io;
