@@ -5,6 +5,7 @@
 //! may use nothing that we use: it has a stack of its own, allocates nothing, makes system calls that leave `errno`
 //! alone, and writes into buffers that we look at only when it says that they are filled. It is a process, not a thread:
 //! if it hangs, we can end all the same ([`child`](super::child)).
+#![allow(unsafe_code)]
 
 use std::ffi::{CString, c_int, c_void};
 use std::io;

@@ -195,5 +195,6 @@ fn a_soft_dependency_of_everything_on_everything_ends_soon() {
     let begin = std::time::Instant::now();
     let closure = resolve_with(Flags::default(), files, &format!("softdep * pre: {}", names.join(" ")), "m0");
     assert_eq!(closure.modules.len(), names.len());
-    assert!(begin.elapsed().as_secs() < 2, "{:?}", begin.elapsed());
+    // Against hanging: each with each would take hours.
+    assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
 }
