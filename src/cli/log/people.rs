@@ -3,7 +3,7 @@
 
 use crate::audit::Thinned;
 use crate::audit::who::Who;
-use crate::model::{Action, Confidence, Namespace, Record, Requester, Task, Value, Verdict};
+use crate::model::{Action, Change, Confidence, Namespace, Record, Requester, Task, Value, Verdict};
 use crate::text::Text;
 
 /// A record's line, without its end.
@@ -25,8 +25,7 @@ pub fn record(record: &Record) -> String {
         }
     }
     for change in record.outcome.iter().flat_map(|outcome| &outcome.sysctl) {
-        let value = |value: &Option<Value>| value.as_ref().map_or("-".into(), ToString::to_string);
-        line += &format!("  {} {} -> {}", shown(&change.key), value(&change.before), value(&change.after));
+        line += &format!("  {}", self::change(change));
     }
     for failure in &record.failures {
         line += &format!("  failure: {}", shown(failure));
@@ -71,6 +70,12 @@ pub fn shown(text: &str) -> Text {
     Text::from(text)
 }
 
+/// A setting that was made, or tried.
+pub fn change(change: &Change) -> String {
+    let value = |value: &Option<Value>| value.as_ref().map_or("-".into(), ToString::to_string);
+    format!("{} {} -> {}", shown(&change.key), value(&change.before), value(&change.after))
+}
+
 fn why(verdict: &Verdict) -> String {
     match (verdict.rule.as_deref().map(shown), &verdict.module) {
         (Some(rule), Some(module)) => format!("  rule {rule} for {module}"),
@@ -79,7 +84,8 @@ fn why(verdict: &Verdict) -> String {
     }
 }
 
-fn who(requester: &Requester) -> String {
+/// How well we know who asked, and what we know.
+pub fn who(requester: &Requester) -> String {
     let mut text = match requester.confidence {
         Confidence::Unknown => "nobody known".to_owned(),
         Confidence::Ambiguous => {
@@ -129,7 +135,7 @@ mod tests {
     use super::*;
     use crate::audit::entry::samples::{self, HOSTILE};
     use crate::audit::thinning::Slot;
-    use crate::model::{Change, Outcome};
+    use crate::model::Outcome;
 
     fn sample(name: &[u8]) -> Record {
         let mut record = samples::record(name, 7);

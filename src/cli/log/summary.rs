@@ -42,7 +42,7 @@ struct Key {
 
 /// The best name there is for a requester, and what kind of name it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
+pub enum Name {
     Unit(Text),
     Container(Text),
     Exe(Text),
@@ -62,36 +62,48 @@ struct Tally {
 }
 
 /// A group as `--json` prints it.
-#[derive(Serialize)]
-struct Row<'a> {
-    count: u64,
-    thinned: u64,
-    who: Option<&'a Text>,
-    who_is: &'static str,
-    uid: Option<u32>,
-    request: Option<&'a Text>,
-    action: Action,
-    enforced: bool,
-    rule: Option<&'a Text>,
-    first: Option<&'a str>,
-    last: Option<&'a str>,
+#[derive(Clone, Serialize)]
+pub struct Group<'a> {
+    /// Requests.
+    pub count: u64,
+    /// How many of them were counted instead of written.
+    pub thinned: u64,
+    /// The best name there is for who asked.
+    pub who: Option<&'a Text>,
+    /// What kind of name that is.
+    pub who_is: &'static str,
+    /// Real user id, if it is one.
+    pub uid: Option<u32>,
+    /// The name asked for; `None`: several.
+    pub request: Option<&'a Text>,
+    /// The verdict, and whether it was carried out.
+    pub action: Action,
+    pub enforced: bool,
+    /// The rule that decided.
+    pub rule: Option<&'a Text>,
+    /// When the first and the last were made.
+    pub first: Option<&'a str>,
+    pub last: Option<&'a str>,
 }
 
 impl Name {
-    fn of(who: Who) -> Name {
+    /// Of what is known.
+    pub fn of(who: Who) -> Name {
         let Who { uid: _, exe, unit, container, comm } = who;
         let names = [unit.map(Name::Unit), container.map(Name::Container), exe.map(Name::Exe), comm.map(Name::Comm)];
         names.into_iter().flatten().next().unwrap_or(Name::Unknown)
     }
 
-    fn text(&self) -> Option<&Text> {
+    /// The name itself, if it is one.
+    pub fn text(&self) -> Option<&Text> {
         match self {
             Name::Unit(text) | Name::Container(text) | Name::Exe(text) | Name::Comm(text) => Some(text),
             Name::Unknown | Name::Others => None,
         }
     }
 
-    fn kind(&self) -> &'static str {
+    /// What kind of name it is.
+    pub fn kind(&self) -> &'static str {
         match self {
             Name::Unit(_) => "unit",
             Name::Container(_) => "container",
@@ -184,23 +196,26 @@ impl Summary {
         groups
     }
 
+    /// The groups, the greatest first, then by name.
+    pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        self.sorted().into_iter().map(|(key, tally)| Group {
+            count: tally.count,
+            thinned: tally.thinned,
+            who: key.who.text(),
+            who_is: key.who.kind(),
+            uid: key.uid,
+            request: key.request.as_ref(),
+            action: key.action,
+            enforced: key.enforced,
+            rule: key.rule.as_ref(),
+            first: tally.first.as_deref(),
+            last: tally.last.as_deref(),
+        })
+    }
+
     /// One object a group.
     pub fn json(&self) -> impl Iterator<Item = Result<String, serde_json::Error>> {
-        self.sorted().into_iter().map(|(key, tally)| {
-            serde_json::to_string(&Row {
-                count: tally.count,
-                thinned: tally.thinned,
-                who: key.who.text(),
-                who_is: key.who.kind(),
-                uid: key.uid,
-                request: key.request.as_ref(),
-                action: key.action,
-                enforced: key.enforced,
-                rule: key.rule.as_ref(),
-                first: tally.first.as_deref(),
-                last: tally.last.as_deref(),
-            })
-        })
+        self.groups().map(|group| serde_json::to_string(&group))
     }
 
     /// A head and one line a group, in columns; nothing if there are no groups.
