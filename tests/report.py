@@ -315,6 +315,78 @@ def what_cannot_be_written_is_said():
     assert kept.read_text() == "before" and not list(WORK.glob(".kept.html*"))
 
 
+# --- a terminal ------------------------------------------------------------------------------------------------------
+
+def on_terminal(columns, *arguments, **environment):
+    """What guard writes to a terminal of so many columns, as text, with lines ending as everywhere."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", **environment}
+    child = subprocess.Popen([GUARD, *arguments], stdin=subprocess.DEVNULL, stdout=follower, stderr=subprocess.DEVNULL, env=environment)
+    os.close(follower)
+    said = b""
+    # Reading fails once nobody has the other end any more.
+    try:
+        while some := os.read(leader, 65536):
+            said += some
+    except OSError:
+        pass
+    child.wait()
+    os.close(leader)
+    return said.decode().replace("\r\n", "\n")
+
+
+ESCAPE = re.compile("\x1b\\[[0-9;]*m")
+
+
+def colours_are_for_terminals():
+    # Names that no column for a pipe is too narrow for.
+    path = write("tame", records()[:40])
+    root = WORK / "bare"
+    (root / "proc/sys/kernel").mkdir(parents=True, exist_ok=True)
+    for arguments in (["log", path], ["log", path, "--summary"], ["--root", root, "status"], ["--root", root, "--dry-run", "x"]):
+        ran = subprocess.run([GUARD, *arguments], capture_output=True, text=True, check=False, env={"CLICOLOR_FORCE": "1", "TERM": "xterm"})
+        assert ran.stdout and "\x1b" not in ran.stdout, arguments
+        colourful = on_terminal(300, *arguments)
+        for against in ({"NO_COLOR": "1"}, {"CLICOLOR": "0"}, {"TERM": "dumb"}):
+            plain = on_terminal(300, *arguments, **against)
+            assert "\x1b" not in plain and ESCAPE.sub("", colourful) == plain, (arguments, against)
+        if "status" not in arguments:
+            assert plain == ran.stdout, arguments
+    assert "\x1b[1m\x1b[31m\u25cf NOT ARMED\x1b[0m\n" in on_terminal(80, "--root", root, "status")
+    assert "\x1b[1m\x1b[31mBLOCK" in on_terminal(80, "log", path) and "\x1b[33m(block)" in on_terminal(80, "log", path)
+
+
+def no_escapes_but_our_own():
+    # What others chose can hold escapes in a file, raw and in the form that records have.
+    chosen = "\x1b[32mallow\x1b[0m\x1b]0;title\x07"
+    form = chosen.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
+    one = record(0, form, form, "/" + form, 0, "block", True, chosen, comm=form)
+    one["failures"] = [chosen]
+    path = write("escapes", [one])
+    for arguments in (["log", path], ["log", path, "--summary"]):
+        said = on_terminal(300, *arguments)
+        assert set(ESCAPE.findall(said)) <= {"\x1b[1m", "\x1b[31m", "\x1b[0m", "\x1b[2m"}, said
+        assert "\x1b" not in ESCAPE.sub("", said) and "\x07" not in said and "\\x1b[32mallow" in said, said
+
+
+def lines_are_as_wide_as_the_terminal():
+    path = write("r", [*records(), record(9, "crypto-" + "x" * 60, "a" * 60 + ".service", "/x", 4294967295, "block", True, "r" * 60)])
+    root = WORK / "bare"
+    for columns in (40, 60, 80, 100, 132):
+        for arguments in (["log", path, "--summary"], ["--root", root, "status"]):
+            lines = ESCAPE.sub("", on_terminal(columns, *arguments)).splitlines()
+            assert len(lines) > 4 and all(len(line) <= columns for line in lines), (columns, lines)
+        head, *rows = ESCAPE.sub("", on_terminal(columns, "log", path, "--summary")).splitlines()
+        for name in ("VERDICT", "REQUEST", "WHO"):
+            at = head.index(name)
+            assert all(row[at - 1] == " " and row[at] != " " for row in rows), (columns, name, rows)
+        assert ("FIRST" in head, "LAST" in head) == (columns >= 132, columns >= 100), (columns, head)
+        # Labels stand in a column of their own, whatever was wrapped.
+        for line in ESCAPE.sub("", on_terminal(columns, "--root", root, "status")).splitlines()[1:]:
+            assert re.match(r"  [a-z ]{8} \S", line), (columns, line)
+
+
 def main():
     checks = [value for name, value in globals().items() if callable(value) and value.__module__ == "__main__" and name in CHECKS]
     wanted = sys.argv[2:]
@@ -345,6 +417,9 @@ CHECKS = [
     "the_table_is_that_of_the_host",
     "same_records_same_bytes",
     "what_cannot_be_written_is_said",
+    "colours_are_for_terminals",
+    "no_escapes_but_our_own",
+    "lines_are_as_wide_as_the_terminal",
 ]
 
 if __name__ == "__main__":

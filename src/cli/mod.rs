@@ -29,6 +29,7 @@ mod hooks;
 mod log;
 mod status;
 mod tables;
+mod terminal;
 mod test;
 mod umh;
 mod ways;

@@ -1,5 +1,6 @@
 //! `guard log`: the records, of this host or from files.
 
+mod columns;
 mod filter;
 mod follow;
 mod people;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::terminal::Terminal;
 use super::{Common, exit};
 use crate::audit::follow::Follower;
 use crate::audit::read::{self, Entries};
@@ -37,7 +39,7 @@ pub struct Options {
     /// Write one page to look at in a browser, which needs no network: requests over time, who asked for what, verdicts
     /// and rules, the connection tracking table, and the last records, to filter and to search. FILE gets mode 0640; `-`
     /// is standard output
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["summary", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "summary")]
     report: Option<PathBuf>,
     /// Go on with new entries as they come, until Ctrl-C
     #[arg(long, short, conflicts_with_all = ["files", "summary", "report"])]
@@ -62,7 +64,10 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
             }
         };
     }
-    if let Some(contradiction) = options.filter.contradiction() {
+    // An option of all verbs is none of this one's definition.
+    let both = (common.json && options.report.is_some())
+        .then(|| "--report cannot be used with --json, which prints the records themselves".to_owned());
+    if let Some(contradiction) = options.filter.contradiction().or(both) {
         complain!("guard: {contradiction}");
         return exit::CANNOT_TELL;
     }
@@ -135,6 +140,7 @@ fn entries(host: &Host, files: &[PathBuf]) -> io::Result<Entries> {
 /// What goes to standard output, and what is said besides.
 struct Told<'a> {
     out: BufWriter<io::Stdout>,
+    terminal: Terminal,
     json: bool,
     filter: &'a Filter,
     summary: Option<Summary>,
@@ -148,6 +154,7 @@ impl<'a> Told<'a> {
     fn new(json: bool, options: &'a Options) -> Told<'a> {
         Told {
             out: BufWriter::new(io::stdout()),
+            terminal: Terminal::stdout(),
             json,
             filter: &options.filter,
             summary: options.summary.then(Summary::default),
@@ -186,8 +193,8 @@ impl<'a> Told<'a> {
             (Some(summary), entry) => summary.add(entry),
             (None, Entry::Record(record)) if self.json => self.json_line(record)?,
             (None, Entry::Thinned(thinned)) if self.json => self.json_line(thinned)?,
-            (None, Entry::Record(record)) => writeln!(self.out, "{}", people::record(record))?,
-            (None, Entry::Thinned(thinned)) => writeln!(self.out, "{}", people::thinned(thinned))?,
+            (None, Entry::Record(record)) => writeln!(self.out, "{}", people::record(record, self.terminal))?,
+            (None, Entry::Thinned(thinned)) => writeln!(self.out, "{}", people::thinned(thinned, self.terminal))?,
             (None, Entry::Foreign(_)) => {}
         }
         Ok(())
@@ -206,7 +213,7 @@ impl<'a> Told<'a> {
                     writeln!(self.out, "{}", line?)?;
                 }
             } else {
-                for line in summary.people() {
+                for line in summary.people(self.terminal) {
                     writeln!(self.out, "{line}")?;
                 }
             }

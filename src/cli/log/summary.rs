@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::people;
+use super::{columns, people};
 use crate::audit::who::{Who, short};
 use crate::audit::{Entry, Thinned};
+use crate::cli::terminal::{Terminal, Tone};
 use crate::model::{Action, Verdict};
 use crate::text::Text;
 
@@ -19,8 +20,6 @@ const GROUPS_OF_OTHERS: usize = 12_000;
 const GROUPS_AT_ALL: usize = 13_000;
 /// Times are kept so far: a file may hold anything in their place.
 const TIME: usize = 32;
-/// A column for people is at most so wide; longer texts push the rest of their line.
-const WIDTH: usize = 48;
 
 /// The groups of requests so far.
 #[derive(Default)]
@@ -219,8 +218,7 @@ impl Summary {
     }
 
     /// A head and one line a group, in columns; nothing if there are no groups.
-    pub fn people(&self) -> Vec<String> {
-        let head = ["COUNT", "VERDICT", "REQUEST", "WHO", "UID", "RULE", "FIRST", "LAST"].map(str::to_owned);
+    pub fn people(&self, out: Terminal) -> Vec<String> {
         let seconds = |time: &Option<String>| {
             let text = time.as_deref().map_or("-".to_owned(), |time| people::shown(time).to_string());
             match text.split_once('.') {
@@ -229,7 +227,7 @@ impl Summary {
             }
         };
         let rows = self.sorted().into_iter().map(|(key, tally)| {
-            [
+            let cells = [
                 tally.count.to_string(),
                 people::word(key.action, key.enforced).to_owned(),
                 key.request_shown(),
@@ -238,29 +236,11 @@ impl Summary {
                 key.rule.as_ref().map_or("-".to_owned(), ToString::to_string),
                 seconds(&tally.first),
                 seconds(&tally.last),
-            ]
+            ];
+            (cells, Tone::of(key.action, key.enforced))
         });
-        if self.groups.is_empty() { Vec::new() } else { columns(std::iter::once(head).chain(rows).collect()) }
+        if self.groups.is_empty() { Vec::new() } else { columns::lines(rows.collect(), out) }
     }
-}
-
-/// Lines with the first column to the right, the others to the left.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().min(WIDTH).max(*width);
-        }
-    }
-    let line = |row: [String; N]| {
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            line += &if at == 0 { format!("{cell:>width$}") } else { format!("  {cell:<width$}") };
-        }
-        line.truncate(line.trim_end().len());
-        line
-    };
-    rows.into_iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -304,7 +284,7 @@ mod tests {
         ];
         let summary = of(written.chain(thinned));
         assert_eq!(
-            summary.people(),
+            summary.people(Terminal::default()),
             [
                 "COUNT  VERDICT  REQUEST        WHO          UID  RULE          FIRST                 LAST",
                 "    4  BLOCK    a              ssh.service  0    no-conntrack  2026-11-20T12:00:01Z  2026-11-20T12:00:20Z",
@@ -321,7 +301,7 @@ mod tests {
                 r#"{"count":3,"thinned":3,"who":"ssh.service","who_is":"unit","uid":0,"request":null,"action":"block","enforced":true,"rule":"no-conntrack","first":"2026-11-20T12:00:10.000000Z","last":"2026-11-20T12:00:30.000000Z"}"#,
             ]
         );
-        assert!(Summary::default().people().is_empty());
+        assert!(Summary::default().people(Terminal::default()).is_empty());
     }
 
     #[test]
@@ -357,7 +337,7 @@ mod tests {
         // One that is known goes on being told apart.
         records([asked("crypto-5", 0, 1)]).for_each(|entry| summary.add(&entry));
         assert_eq!(summary.groups.len(), GROUPS + 2);
-        let lines = summary.people();
+        let lines = summary.people(Terminal::default());
         assert!(lines[1].starts_with(" 3000  BLOCK    (other names)  ssh.service  0 "), "{}", lines[1]);
         assert!(lines[2].starts_with(" 3000  BLOCK    (other names)  ssh.service  7 "), "{}", lines[2]);
         assert!(lines[3].starts_with("    2  BLOCK    crypto-5 "), "{}", lines[3]);
@@ -377,7 +357,7 @@ mod tests {
     #[test]
     fn whatever_a_name_holds_columns_are_one_line_each() {
         let hostile = HOSTILE.iter().map(|name| record(&name.repeat(9), 0));
-        for line in of(records(hostile)).people() {
+        for line in of(records(hostile)).people(Terminal::default()) {
             assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
         }
     }

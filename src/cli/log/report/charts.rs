@@ -87,9 +87,15 @@ mod tests {
 
     #[test]
     fn grids_have_whole_numbers() {
-        for (highest, expected) in
-            [(0, (1, 1)), (1, (1, 1)), (4, (1, 4)), (5, (2, 3)), (17, (5, 4)), (21, (10, 3)), (u64::MAX, (u64::MAX, 1))]
-        {
+        for (highest, expected) in [
+            (0, (1, 1)),
+            (1, (1, 1)),
+            (4, (1, 4)),
+            (5, (2, 3)),
+            (17, (5, 4)),
+            (21, (10, 3)),
+            (u64::MAX, (5_000_000_000_000_000_000, 4)),
+        ] {
             assert_eq!(grid(highest), expected, "{highest}");
         }
     }
