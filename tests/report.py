@@ -300,10 +300,12 @@ def same_records_same_bytes():
 
 def what_cannot_be_written_is_said():
     path = write("r", records())
-    for target, words in (("/no/such/directory/x", "give a file in a directory"), ("/dev/null", "is no file"), (WORK, "is no file"), ("/", "is no name")):
+    pipe = WORK / "pipe"
+    os.mkfifo(pipe)
+    for target, words in (("/no/such/directory/x", "give a file in a directory"), (pipe, "is no file"), (WORK, "is no file"), ("/", "is no name")):
         errors = guard("log", path, "--report", target, status=1).stderr
         assert f"guard: {target}: " in errors and words in errors, errors
-    assert Path("/dev/null").is_char_device()
+    assert pipe.is_fifo()
     for option in ("--summary", "--follow", "--flush", "--json"):
         assert "cannot be used with" in guard("log", "--report", WORK / "never", option, status=2).stderr
     assert not (WORK / "never").exists()
@@ -336,6 +338,7 @@ def on_terminal(columns, *arguments, **environment):
     return said.decode().replace("\r\n", "\n")
 
 
+CASE = Path(__file__).parent / "cases/02-no-conntrack/root"
 ESCAPE = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -344,7 +347,7 @@ def colours_are_for_terminals():
     path = write("tame", records()[:40])
     root = WORK / "bare"
     (root / "proc/sys/kernel").mkdir(parents=True, exist_ok=True)
-    for arguments in (["log", path], ["log", path, "--summary"], ["--root", root, "status"], ["--root", root, "--dry-run", "x"]):
+    for arguments in (["log", path], ["log", path, "--summary"], ["--root", root, "status"], ["--root", CASE, "--dry-run", "iptable_nat"]):
         ran = subprocess.run([GUARD, *arguments], capture_output=True, text=True, check=False, env={"CLICOLOR_FORCE": "1", "TERM": "xterm"})
         assert ran.stdout and "\x1b" not in ran.stdout, arguments
         colourful = on_terminal(300, *arguments)
@@ -355,6 +358,7 @@ def colours_are_for_terminals():
             assert plain == ran.stdout, arguments
     assert "\x1b[1m\x1b[31m\u25cf NOT ARMED\x1b[0m\n" in on_terminal(80, "--root", root, "status")
     assert "\x1b[1m\x1b[31mBLOCK" in on_terminal(80, "log", path) and "\x1b[33m(block)" in on_terminal(80, "log", path)
+    assert "iptable_nat: \x1b[1m\x1b[31mBLOCKED\x1b[0m\n" in on_terminal(80, "--root", CASE, "--dry-run", "iptable_nat")
 
 
 def no_escapes_but_our_own():

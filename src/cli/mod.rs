@@ -126,7 +126,7 @@ enum Verb {
         module: OsString,
     },
     /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
-    /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
+    /// Exit status: 0 told, 1 a part could not be read or a report not written, 2 usage, or nothing could be read
     Log(Box<log::Options>),
 }
 

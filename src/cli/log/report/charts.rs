@@ -6,7 +6,7 @@ use charts_rs::{BarChart, Color, SankeyChart, SankeyLink, SankeyNode, Series};
 
 use super::VERDICTS;
 use super::flows::Flows;
-use super::timeline::Bar;
+use super::timeline::{Bar, total};
 
 /// Size in the units of the drawing; the page scales it.
 const WIDTH: f32 = 960.0;
@@ -28,7 +28,7 @@ pub fn timeline(bars: &[Bar]) -> Result<String, String> {
         Series { name: word.name().to_owned(), data: counts, stack: Some("all".to_owned()), ..Series::default() }
     });
     let mut chart = BarChart::new(series.collect(), bars.iter().map(|bar| bar.label.clone()).collect());
-    let highest = bars.iter().map(|bar| bar.counts.iter().sum::<u64>()).max().unwrap_or(0);
+    let highest = bars.iter().map(|bar| total(bar.counts)).max().unwrap_or(0);
     let (step, lines) = grid(highest);
     for axis in &mut chart.y_axis_configs {
         axis.max = Some(step.saturating_mul(lines) as f32);
@@ -48,7 +48,7 @@ pub fn timeline(bars: &[Bar]) -> Result<String, String> {
 /// # Errors
 /// What the library could not draw.
 pub fn flows(flows: &Flows) -> Result<String, String> {
-    let all: u64 = flows.nodes.iter().filter(|(node, _)| node.layer == 0).map(|(_, count)| count).sum();
+    let all = total(flows.nodes.iter().filter(|(node, _)| node.layer == 0).map(|(_, count)| *count));
     let thinnest = all as f64 * THINNEST;
     let nodes = (0..flows.nodes.len()).map(|at| SankeyNode { name: at.to_string(), color: None });
     let links = flows.links.iter().map(|(from, to, count)| SankeyLink {

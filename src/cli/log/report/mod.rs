@@ -152,3 +152,6 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::super::people;
 use super::flows::Flows;
 use super::row::Row;
-use super::timeline::{Bar, Counts};
+use super::timeline::{Bar, Counts, total};
 use super::{Changed, GROUPS, Report, Table, Word, charts};
 use crate::host::Directory;
 use crate::text::Text;
@@ -90,7 +90,7 @@ impl Report {
         let left = || all.iter().skip(GROUPS);
         let data = Data {
             entries,
-            requests: counts.iter().sum(),
+            requests: total(counts),
             counted,
             counts,
             hosts: hosts.iter().collect(),
@@ -102,7 +102,7 @@ impl Report {
             flows: &flows,
             groups: groups.collect(),
             groups_left: left().count() as u64,
-            groups_left_requests: left().map(|group| group.count).sum(),
+            groups_left_requests: total(left().map(|group| group.count)),
             rows_left: entries.saturating_sub(rows.len() as u64),
             rows: rows.make_contiguous(),
             changes: changes.make_contiguous(),

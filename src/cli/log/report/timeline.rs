@@ -110,6 +110,11 @@ pub fn raise(counts: &mut Counts, word: Word, requests: u64) {
     }
 }
 
+/// All of them together; a file may hold any numbers.
+pub fn total(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::saturating_add)
+}
+
 fn second(time: &str) -> Option<i64> {
     let time = OffsetDateTime::parse(time, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
     Some(time.unix_timestamp())
