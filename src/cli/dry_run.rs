@@ -6,6 +6,7 @@ use std::io::{BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
 
 use super::assumed::Assumed;
+use super::terminal::{Terminal, Tone};
 use super::{Common, exit};
 use crate::conntrack::{self, Wanted};
 use crate::host::Host;
@@ -36,6 +37,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
     let judge = Judge::new(host, &kernel, &policy);
     let wanted = Wanted::new(&policy, judge.config());
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let terminal = Terminal::stdout();
     let mut worst = exit::GOOD;
     for name in names.iter().flat_map(expand) {
         let name = match name {
@@ -55,7 +57,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
         let shown = if common.json {
             json(host, &kernel, requester.clone(), judgement, settings)
         } else {
-            text(&judgement, &settings, &judge.open_rules(&judgement, &requester))
+            text(&judgement, &settings, &judge.open_rules(&judgement, &requester), terminal)
         };
         if out.write_all(shown.as_bytes()).is_err() {
             return exit::CANNOT_TELL;
@@ -130,14 +132,14 @@ fn json(host: &Host, kernel: &str, requester: Requester, judgement: Judgement, s
 }
 
 /// For a tired person: the verdict first, then the chain that led to it, then what would happen.
-fn text(judgement: &Judgement, settings: &[Setting], open: &[Open<'_>]) -> String {
+fn text(judgement: &Judgement, settings: &[Setting], open: &[Open<'_>], terminal: Terminal) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = describe(&mut out, judgement, settings).and_then(|()| asks(&mut out, open));
+    let _ = describe(&mut out, judgement, settings, terminal).and_then(|()| asks(&mut out, open));
     out
 }
 
-fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting]) -> std::fmt::Result {
+fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting], terminal: Terminal) -> std::fmt::Result {
     let Judgement { request, closure, verdict, failures } = judgement;
     let is_known = closure.is_known();
     let verdict_words = match (verdict.action, verdict.carried_out) {
@@ -147,6 +149,7 @@ fn describe(out: &mut String, judgement: &Judgement, settings: &[Setting]) -> st
         (Action::AllowSysctl, _) => "allowed, and sized",
         (Action::Allow, _) => "allowed",
     };
+    let verdict_words = terminal.paint(Tone::of(verdict.action, verdict.carried_out == Action::Block), verdict_words);
     writeln!(out, "{}: {verdict_words}", request.name)?;
     writeln!(out, "  why     {}", why(judgement))?;
     if let Some(reason) = verdict.reason.as_ref().filter(|_| verdict.rule.is_some()) {

@@ -31,6 +31,7 @@ mod log;
 mod metrics;
 mod status;
 mod tables;
+mod terminal;
 mod test;
 mod umh;
 mod ways;
@@ -128,7 +129,7 @@ enum Verb {
         module: OsString,
     },
     /// The records of this host, or of FILEs, oldest first: all, those that options ask for, or what they add up to.
-    /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
+    /// Exit status: 0 told, 1 a part could not be read or a report not written, 2 usage, or nothing could be read
     Log(Box<log::Options>),
     /// Numbers for Prometheus, in the text format that node_exporter's textfile collector takes: requests by verdict, rule
     /// and caller, blocks by unit, table use, and whether all is well. Exit status: 0 told, 1 a part could not be read

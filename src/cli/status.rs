@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::hooks::Hooks;
+use super::terminal::{Terminal, Tone};
 use super::ways::{self, Way};
 use super::{Common, enable, exit, umh};
 use crate::conntrack::{self, MAX_NAME, Wanted};
@@ -11,6 +12,9 @@ use crate::judge;
 use crate::model::{Setting, Value};
 use crate::policy::Policy;
 use crate::requester::recorder;
+
+/// So many columns hold a column for what covers a way.
+const ALIGNED: usize = 100;
 
 /// What is said, in JSON and in words.
 #[derive(Serialize)]
@@ -163,44 +167,59 @@ fn recorder(host: &Host) -> Recorder {
 }
 
 fn print(status: &Status) {
-    say!("{}", if status.armed { "armed" } else { "NOT ARMED" });
-    for line in status.ways.iter().flat_map(Way::shown) {
-        say!("  {line}");
+    let out = Terminal::stdout();
+    // On a terminal a mark, which is seen before anything is read.
+    let mark = out.width().map_or("", |_| "\u{25cf} ");
+    let (tone, word) = if status.armed { (Tone::Good, "armed") } else { (Tone::Bad, "NOT ARMED") };
+    say!("{}", out.paint(tone, &format!("{mark}{word}")));
+    let line = |tone, label: &str, text: &str| say!("{}", out.labelled(tone, label, text));
+    let is_aligned = out.width().is_none_or(|width| width >= ALIGNED);
+    for way in &status.ways {
+        let tone = if way.covered { Tone::Good } else { Tone::Warning };
+        way.lines(is_aligned).iter().for_each(|(label, text)| line(tone, label, text));
     }
-    say!("  policy   {} ({} rules)", status.policy, status.rules);
+    line(Tone::Quiet, "policy", &format!("{} ({} rules)", status.policy, status.rules));
     match &status.recorder {
         Recorder { works: true, requests, .. } => {
-            say!("  recorder works: {} requests written down", requests.unwrap_or(0));
+            let requests = requests.unwrap_or(0);
+            line(Tone::Quiet, "recorder", &format!("works: {requests} requests written down"));
         }
         Recorder { why, .. } => {
-            say!("  recorder does not work: {}", why.as_deref().unwrap_or_default());
-            say!("           who asks is looked for among the tasks that wait");
+            line(Tone::Warning, "recorder", &format!("does not work: {}", why.as_deref().unwrap_or_default()));
+            line(Tone::Plain, "", "who asks is looked for among the tasks that wait");
         }
     }
     match &status.conntrack {
-        None => say!("  table    connection tracking is not loaded"),
-        Some(Table { count, max: 0, .. }) => say!("  table    {count} connections, no limit"),
+        None => line(Tone::Quiet, "table", "connection tracking is not loaded"),
+        Some(Table { count, max: 0, .. }) => line(Tone::Quiet, "table", &format!("{count} connections, no limit")),
         Some(Table { count, max, buckets }) => {
             let percent = count.saturating_mul(100).checked_div(*max).unwrap_or(0);
             let buckets = buckets.map_or_else(String::new, |buckets| format!(", {buckets} buckets"));
-            say!("  table    {count} of {max} connections, {percent} % full{buckets}");
+            let tone = match percent {
+                ..75 => Tone::Quiet,
+                75..95 => Tone::Warning,
+                _ => Tone::Bad,
+            };
+            line(tone, "table", &format!("{count} of {max} connections, {percent} % full{buckets}"));
         }
     }
     if let Some(Setting { value, source, formula, .. }) = &status.size {
         let formula = formula.as_ref().map_or_else(String::new, |formula| format!(": {formula}"));
-        say!("  size     {value} ({source}{formula})");
+        line(Tone::Quiet, "size", &format!("{value} ({source}{formula})"));
         let set = status.conntrack.as_ref().map(|table| table.max);
         match (set, value) {
-            (Some(0), _) => say!("           no limit is set, and that stays"),
-            (Some(set), Value::Number(size)) if set > *size => say!("           {set} is set, which is more and stays"),
+            (Some(0), _) => line(Tone::Plain, "", "no limit is set, and that stays"),
+            (Some(set), Value::Number(size)) if set > *size => {
+                line(Tone::Plain, "", &format!("{set} is set, which is more and stays"));
+            }
             (Some(set), Value::Number(size)) if set < *size => {
-                say!("           {set} is set, which is less; guard enable raises it");
+                line(Tone::Plain, "", &format!("{set} is set, which is less; guard enable raises it"));
             }
             _ => {}
         }
-        say!("           one table for all network namespaces; each counts for itself against it");
+        line(Tone::Plain, "", "one table for all network namespaces; each counts for itself against it");
     }
     for problem in &status.problems {
-        say!("  problem  {problem}");
+        line(Tone::Bad, "problem", problem);
     }
 }

@@ -40,20 +40,28 @@ impl Way {
         Way { way, covered, by: by.into(), closed_by, modules: Vec::new(), rules: Vec::new(), lines: Vec::new() }
     }
 
-    /// For people: one line or some.
-    pub fn shown(&self) -> Vec<String> {
+    /// For people: lines, each with its label, of which only the first has one. `is_aligned`: what covers it stands in a
+    /// column of its own.
+    pub fn lines(&self, is_aligned: bool) -> Vec<(&'static str, String)> {
         let state = if self.covered { "covered" } else { "open" };
-        let mut lines = vec![format!("{state:<8} {:<54} {}", self.way, self.by)];
+        let first =
+            if is_aligned { format!("{:<54} {}", self.way, self.by) } else { format!("{}: {}", self.way, self.by) };
+        let mut lines = vec![(state, first)];
         let at = |place: usize| self.lines.get(place).map_or_else(String::new, |line| format!(" ({line})"));
         let modules = self.modules.iter().enumerate().map(|(place, module)| format!("{module}{}", at(place)));
         let named: Vec<String> = modules.chain(self.rules.iter().cloned()).collect();
         if let Some(some) = named.get(..NAMED.min(named.len())).filter(|some| !some.is_empty()) {
             let more = named.len().saturating_sub(NAMED);
             let more = if more == 0 { String::new() } else { format!(" and {more} more, see --json") };
-            lines.push(format!("         {}{more}", some.join(", ")));
+            lines.push(("", format!("{}{more}", some.join(", "))));
         }
-        lines.extend(self.closed_by.as_ref().map(|remedy| format!("         closed by {remedy}")));
+        lines.extend(self.closed_by.as_ref().map(|remedy| ("", format!("closed by {remedy}"))));
         lines
+    }
+
+    /// For people: one plain line or some.
+    pub fn shown(&self) -> Vec<String> {
+        self.lines(true).into_iter().map(|(label, text)| format!("{label:<8} {text}")).collect()
     }
 }
 

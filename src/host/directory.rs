@@ -98,11 +98,18 @@ impl Directory {
     /// # Errors
     /// Those of the system calls; what was there then stays, and nothing is left behind.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_with_mode(name, bytes, Mode::from_bits_truncate(0o644))
+    }
+
+    /// As [`Directory::replace`], for those whom `mode` lets read it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn replace_with_mode(&self, name: &str, bytes: &[u8], mode: Mode) -> io::Result<()> {
         // Processes and threads that do so at the same time do not meet, and the last one wins. The dot in front and the
         // number at the end keep it from being taken for a file of its kind.
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let temporary = format!(".{name}.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mode = Mode::from_bits_truncate(0o644);
         let create = || self.open(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL, mode);
         let mut file = create().or_else(|error| {
             if error.kind() != io::ErrorKind::AlreadyExists {

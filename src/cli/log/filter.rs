@@ -114,6 +114,28 @@ impl Filter {
         (since > until).then(|| format!("--since {since} is later than --until {until}; nothing lies between them"))
     }
 
+    /// The options that were given, as one would write them.
+    pub fn shown(&self) -> Vec<String> {
+        fn all<'a, T: 'a + ToString>(option: &'a str, values: impl IntoIterator<Item = &'a T>) -> Vec<String> {
+            values.into_iter().map(|value| format!("{option} {}", Text::from(value.to_string().as_str()))).collect()
+        }
+        let words: Vec<String> =
+            self.verdict.iter().filter_map(|word| Some(word.to_possible_value()?.get_name().to_owned())).collect();
+        let paths: Vec<String> = self.exe.iter().map(|path| path.display().to_string()).collect();
+        [
+            all("--module", &self.module),
+            all("--request", &self.request),
+            all("--verdict", &words),
+            all("--rule", &self.rule),
+            all("--unit", &self.unit),
+            all("--uid", &self.uid),
+            all("--exe", &paths),
+            all("--since", &self.since),
+            all("--until", &self.until),
+        ]
+        .concat()
+    }
+
     /// Whether `entry` is to be told; what can't be judged is not, and is added to `unclear`.
     pub fn admits(&self, entry: &Entry, unclear: &mut Unclear) -> bool {
         match entry {

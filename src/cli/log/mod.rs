@@ -1,16 +1,19 @@
 //! `guard log`: the records, of this host or from files.
 
+mod columns;
 mod filter;
 mod follow;
 mod people;
+mod report;
 mod summary;
 mod when;
 
 use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::terminal::Terminal;
 use super::{Common, exit};
 use crate::audit::follow::Follower;
 use crate::audit::read::{self, Entries};
@@ -18,6 +21,7 @@ use crate::audit::{self, Entry};
 use crate::host::{Host, LOG_DIR, RUN};
 use filter::{Filter, Unclear};
 use follow::Watch;
+use report::{Report, Table};
 use summary::Summary;
 
 /// What `guard log` can be told.
@@ -32,13 +36,18 @@ pub struct Options {
     /// names), action, enforced, rule, first, last
     #[arg(long)]
     summary: bool,
+    /// Write one page to look at in a browser, which needs no network: requests over time, who asked for what, verdicts
+    /// and rules, the connection tracking table, and the last records, to filter and to search. FILE gets mode 0640; `-`
+    /// is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "summary")]
+    report: Option<PathBuf>,
     /// Go on with new entries as they come, until Ctrl-C
-    #[arg(long, short, conflicts_with_all = ["files", "summary"])]
+    #[arg(long, short, conflicts_with_all = ["files", "summary", "report"])]
     follow: bool,
     /// Move the records that are still in memory to disk, print nothing
     #[arg(
         long,
-        conflicts_with_all = ["files", "summary", "follow", "module", "request", "verdict", "rule", "unit", "uid",
+        conflicts_with_all = ["files", "summary", "report", "follow", "module", "request", "verdict", "rule", "unit", "uid",
             "exe", "since", "until"]
     )]
     flush: bool,
@@ -55,11 +64,17 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
             }
         };
     }
-    if let Some(contradiction) = options.filter.contradiction() {
+    // An option of all verbs is none of this one's definition.
+    let both = (common.json && options.report.is_some())
+        .then(|| "--report cannot be used with --json, which prints the records themselves".to_owned());
+    if let Some(contradiction) = options.filter.contradiction().or(both) {
         complain!("guard: {contradiction}");
         return exit::CANNOT_TELL;
     }
     let mut told = Told::new(common.json, options);
+    // Of whom files are, nobody says; their records hold no use of a table.
+    let table = options.files.is_empty().then(|| Table::of(host)).flatten();
+    told.report = options.report.as_ref().map(|_| Box::new(Report::new(table)));
     if options.follow {
         return follow(host, &mut told);
     }
@@ -69,7 +84,11 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
             if told.all(&mut entries).and_then(|()| told.end()).is_err() {
                 return exit::BAD;
             }
-            told.notes();
+            let notes = told.notes();
+            if let Some(error) = options.report.as_ref().and_then(|path| told.report(path, &notes).err()) {
+                complain!("guard: {error}");
+                return exit::BAD;
+            }
             told.status
         }
         Err(error) => unreadable(host, &options.files, &error),
@@ -118,9 +137,11 @@ fn entries(host: &Host, files: &[PathBuf]) -> io::Result<Entries> {
 /// What goes to standard output, and what is said besides.
 struct Told<'a> {
     out: BufWriter<io::Stdout>,
+    terminal: Terminal,
     json: bool,
     filter: &'a Filter,
     summary: Option<Summary>,
+    report: Option<Box<Report>>,
     unclear: Unclear,
     foreign: u64,
     status: u8,
@@ -130,9 +151,11 @@ impl<'a> Told<'a> {
     fn new(json: bool, options: &'a Options) -> Told<'a> {
         Told {
             out: BufWriter::new(io::stdout()),
+            terminal: Terminal::stdout(),
             json,
             filter: &options.filter,
             summary: options.summary.then(Summary::default),
+            report: None,
             unclear: Unclear::default(),
             foreign: 0,
             status: exit::GOOD,
@@ -159,12 +182,16 @@ impl<'a> Told<'a> {
     }
 
     fn one(&mut self, entry: &Entry) -> io::Result<()> {
+        if let Some(report) = &mut self.report {
+            report.add(entry);
+            return Ok(());
+        }
         match (&mut self.summary, entry) {
             (Some(summary), entry) => summary.add(entry),
             (None, Entry::Record(record)) if self.json => self.json_line(record)?,
             (None, Entry::Thinned(thinned)) if self.json => self.json_line(thinned)?,
-            (None, Entry::Record(record)) => writeln!(self.out, "{}", people::record(record))?,
-            (None, Entry::Thinned(thinned)) => writeln!(self.out, "{}", people::thinned(thinned))?,
+            (None, Entry::Record(record)) => writeln!(self.out, "{}", people::record(record, self.terminal))?,
+            (None, Entry::Thinned(thinned)) => writeln!(self.out, "{}", people::thinned(thinned, self.terminal))?,
             (None, Entry::Foreign(_)) => {}
         }
         Ok(())
@@ -183,7 +210,7 @@ impl<'a> Told<'a> {
                     writeln!(self.out, "{}", line?)?;
                 }
             } else {
-                for line in summary.people() {
+                for line in summary.people(self.terminal) {
                     writeln!(self.out, "{line}")?;
                 }
             }
@@ -192,13 +219,22 @@ impl<'a> Told<'a> {
     }
 
     /// On standard error: what was left out, and why.
-    fn notes(&mut self) {
-        if self.foreign > 0 {
-            complain!("guard: {} lines are no records (cut off, or somebody else's)", self.foreign);
-        }
-        for note in std::mem::take(&mut self.unclear).notes() {
+    fn notes(&mut self) -> Vec<String> {
+        let foreign =
+            (self.foreign > 0).then(|| format!("{} lines are no records (cut off, or somebody else's)", self.foreign));
+        let notes: Vec<String> = foreign.into_iter().chain(std::mem::take(&mut self.unclear).notes()).collect();
+        for note in &notes {
             complain!("guard: {note}");
         }
         self.foreign = 0;
+        notes
+    }
+
+    /// Writes the page.
+    fn report(&mut self, path: &Path, notes: &[String]) -> Result<(), String> {
+        let Some(report) = self.report.take() else { return Ok(()) };
+        let page =
+            report.page(&self.filter.shown(), notes).map_err(|error| format!("{}: draw: {error}", path.display()))?;
+        report::write(path, &page)
     }
 }

@@ -3,20 +3,17 @@
 
 use crate::audit::Thinned;
 use crate::audit::who::Who;
-use crate::model::{Action, Confidence, Namespace, Record, Requester, Task, Value, Verdict};
+use crate::cli::terminal::{Terminal, Tone};
+use crate::model::{Action, Change, Confidence, Namespace, Record, Requester, Task, Value, Verdict};
 use crate::text::Text;
 
 /// A record's line, without its end.
-pub fn record(record: &Record) -> String {
+pub fn record(record: &Record, out: Terminal) -> String {
     // Our own words, but a file of records may hold anything.
     let time = shown(record.time.as_deref().unwrap_or("-"));
     let name = &record.request.name;
     let who = who(&record.requester);
-    let mut line = format!(
-        "{time} {:<7} {name}  by {who}{}",
-        word(record.verdict.action, record.verdict.enforced),
-        why(&record.verdict)
-    );
+    let mut line = format!("{time} {} {name}  by {who}{}", painted(&record.verdict, out), why(&record.verdict));
     let loaded = record.outcome.as_ref().map(|outcome| outcome.loaded.as_slice()).unwrap_or_default();
     if !loaded.is_empty() {
         line += "  loaded";
@@ -25,8 +22,7 @@ pub fn record(record: &Record) -> String {
         }
     }
     for change in record.outcome.iter().flat_map(|outcome| &outcome.sysctl) {
-        let value = |value: &Option<Value>| value.as_ref().map_or("-".into(), ToString::to_string);
-        line += &format!("  {} {} -> {}", shown(&change.key), value(&change.before), value(&change.after));
+        line += &format!("  {}", self::change(change));
     }
     for failure in &record.failures {
         line += &format!("  failure: {}", shown(failure));
@@ -35,13 +31,13 @@ pub fn record(record: &Record) -> String {
 }
 
 /// A count's line, without its end.
-pub fn thinned(thinned: &Thinned) -> String {
+pub fn thinned(thinned: &Thinned, out: Terminal) -> String {
     let Thinned { time, thinned, since, request, one_name, verdict, requester, .. } = thinned;
     let likeness = if *one_name { "" } else { ", for this name or others," };
     let mut line = format!(
-        "{} {:<7} {}  and {thinned} more like it{likeness} since {}",
+        "{} {} {}  and {thinned} more like it{likeness} since {}",
         shown(time),
-        word(verdict.action, verdict.enforced),
+        painted(verdict, out),
         request.name,
         shown(since)
     );
@@ -66,9 +62,20 @@ pub fn word(action: Action, enforced: bool) -> &'static str {
     }
 }
 
+fn painted(verdict: &Verdict, out: Terminal) -> String {
+    let word = word(verdict.action, verdict.enforced);
+    out.paint(Tone::of(verdict.action, verdict.enforced), &format!("{word:<7}"))
+}
+
 /// Any text in the one printable form that users' texts have.
 pub fn shown(text: &str) -> Text {
     Text::from(text)
+}
+
+/// A setting that was made, or tried.
+pub fn change(change: &Change) -> String {
+    let value = |value: &Option<Value>| value.as_ref().map_or("-".into(), ToString::to_string);
+    format!("{} {} -> {}", shown(&change.key), value(&change.before), value(&change.after))
 }
 
 fn why(verdict: &Verdict) -> String {
@@ -79,7 +86,8 @@ fn why(verdict: &Verdict) -> String {
     }
 }
 
-fn who(requester: &Requester) -> String {
+/// How well we know who asked, and what we know.
+pub fn who(requester: &Requester) -> String {
     let mut text = match requester.confidence {
         Confidence::Unknown => "nobody known".to_owned(),
         Confidence::Ambiguous => {
@@ -129,7 +137,7 @@ mod tests {
     use super::*;
     use crate::audit::entry::samples::{self, HOSTILE};
     use crate::audit::thinning::Slot;
-    use crate::model::{Change, Outcome};
+    use crate::model::Outcome;
 
     fn sample(name: &[u8]) -> Record {
         let mut record = samples::record(name, 7);
@@ -153,7 +161,7 @@ mod tests {
             let mut sample = sample(b"iptable_nat");
             sample.requester.confidence = confidence;
             sample.requester.candidates = vec![sample.requester.task.clone(); 2];
-            assert_eq!(record(&sample), format!("{START}{who}{END}"));
+            assert_eq!(record(&sample, Terminal::default()), format!("{START}{who}{END}"));
         }
     }
 
@@ -166,7 +174,7 @@ mod tests {
         (task.unit, task.exe, task.container) = (None, None, Some(Text::from("4711")));
         (task.userns, task.mntns, task.netns) = (Some(Namespace::Other), Some(Namespace::Host), Some(Namespace::Other));
         let who = "iptables[101] uid 7 container 4711 own user+network namespace in __sock_create+0x1a2/0x2f0";
-        assert_eq!(record(&sample), format!("{START}{who}{END}"));
+        assert_eq!(record(&sample, Terminal::default()), format!("{START}{who}{END}"));
     }
 
     #[test]
@@ -179,7 +187,7 @@ mod tests {
             ..Outcome::default()
         });
         sample.failures = vec!["no\nway".to_owned()];
-        let line = record(&sample);
+        let line = record(&sample, Terminal::default());
         assert!(line.ends_with("  loaded one two  a.b 1 -> 2  a.b 1 -> -  failure: no\\x0away"), "{line}");
     }
 
@@ -187,7 +195,7 @@ mod tests {
     fn a_count_tells_what_holds_for_all() {
         let mut slot = Slot::new(1, 0);
         slot.count(&sample(b"iptable_nat"));
-        let line = |slot: &Slot| thinned(&slot.thinned().unwrap());
+        let line = |slot: &Slot| thinned(&slot.thinned().unwrap(), Terminal::default());
         let by = "  by /usr/sbin/xtables-legacy-multi uid 7";
         assert_eq!(line(&slot), format!("T1 BLOCK   iptable_nat  and 1 more like it since T1{by} ssh.service{END}"));
         let mut other = sample(b"nf_nat");
@@ -211,7 +219,7 @@ mod tests {
             (sample.time, sample.verdict.rule) = (string.clone(), string.clone());
             let mut slot = Slot::new(1, 0);
             slot.count(&sample);
-            for line in [record(&sample), thinned(&slot.thinned().unwrap())] {
+            for line in [record(&sample, Terminal::default()), thinned(&slot.thinned().unwrap(), Terminal::default())] {
                 assert!(line.chars().all(|c| !c.is_control() && c != '\u{2028}'), "{line:?}");
             }
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::people;
+use super::{columns, people};
 use crate::audit::who::{Who, short};
 use crate::audit::{Entry, Thinned};
+use crate::cli::terminal::{Terminal, Tone};
 use crate::model::{Action, Verdict};
 use crate::text::Text;
 
@@ -19,8 +20,6 @@ const GROUPS_OF_OTHERS: usize = 12_000;
 const GROUPS_AT_ALL: usize = 13_000;
 /// Times are kept so far: a file may hold anything in their place.
 const TIME: usize = 32;
-/// A column for people is at most so wide; longer texts push the rest of their line.
-const WIDTH: usize = 48;
 
 /// The groups of requests so far.
 #[derive(Default)]
@@ -42,7 +41,7 @@ struct Key {
 
 /// The best name there is for a requester, and what kind of name it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Name {
+pub enum Name {
     Unit(Text),
     Container(Text),
     Exe(Text),
@@ -62,36 +61,48 @@ struct Tally {
 }
 
 /// A group as `--json` prints it.
-#[derive(Serialize)]
-struct Row<'a> {
-    count: u64,
-    thinned: u64,
-    who: Option<&'a Text>,
-    who_is: &'static str,
-    uid: Option<u32>,
-    request: Option<&'a Text>,
-    action: Action,
-    enforced: bool,
-    rule: Option<&'a Text>,
-    first: Option<&'a str>,
-    last: Option<&'a str>,
+#[derive(Clone, Serialize)]
+pub struct Group<'a> {
+    /// Requests.
+    pub count: u64,
+    /// How many of them were counted instead of written.
+    pub thinned: u64,
+    /// The best name there is for who asked.
+    pub who: Option<&'a Text>,
+    /// What kind of name that is.
+    pub who_is: &'static str,
+    /// Real user id, if it is one.
+    pub uid: Option<u32>,
+    /// The name asked for; `None`: several.
+    pub request: Option<&'a Text>,
+    /// The verdict, and whether it was carried out.
+    pub action: Action,
+    pub enforced: bool,
+    /// The rule that decided.
+    pub rule: Option<&'a Text>,
+    /// When the first and the last were made.
+    pub first: Option<&'a str>,
+    pub last: Option<&'a str>,
 }
 
 impl Name {
-    fn of(who: Who) -> Name {
+    /// Of what is known.
+    pub fn of(who: Who) -> Name {
         let Who { uid: _, exe, unit, container, comm } = who;
         let names = [unit.map(Name::Unit), container.map(Name::Container), exe.map(Name::Exe), comm.map(Name::Comm)];
         names.into_iter().flatten().next().unwrap_or(Name::Unknown)
     }
 
-    fn text(&self) -> Option<&Text> {
+    /// The name itself, if it is one.
+    pub fn text(&self) -> Option<&Text> {
         match self {
             Name::Unit(text) | Name::Container(text) | Name::Exe(text) | Name::Comm(text) => Some(text),
             Name::Unknown | Name::Others => None,
         }
     }
 
-    fn kind(&self) -> &'static str {
+    /// What kind of name it is.
+    pub fn kind(&self) -> &'static str {
         match self {
             Name::Unit(_) => "unit",
             Name::Container(_) => "container",
@@ -184,28 +195,30 @@ impl Summary {
         groups
     }
 
-    /// One object a group.
-    pub fn json(&self) -> impl Iterator<Item = Result<String, serde_json::Error>> {
-        self.sorted().into_iter().map(|(key, tally)| {
-            serde_json::to_string(&Row {
-                count: tally.count,
-                thinned: tally.thinned,
-                who: key.who.text(),
-                who_is: key.who.kind(),
-                uid: key.uid,
-                request: key.request.as_ref(),
-                action: key.action,
-                enforced: key.enforced,
-                rule: key.rule.as_ref(),
-                first: tally.first.as_deref(),
-                last: tally.last.as_deref(),
-            })
+    /// The groups, the greatest first, then by name.
+    pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        self.sorted().into_iter().map(|(key, tally)| Group {
+            count: tally.count,
+            thinned: tally.thinned,
+            who: key.who.text(),
+            who_is: key.who.kind(),
+            uid: key.uid,
+            request: key.request.as_ref(),
+            action: key.action,
+            enforced: key.enforced,
+            rule: key.rule.as_ref(),
+            first: tally.first.as_deref(),
+            last: tally.last.as_deref(),
         })
     }
 
+    /// One object a group.
+    pub fn json(&self) -> impl Iterator<Item = Result<String, serde_json::Error>> {
+        self.groups().map(|group| serde_json::to_string(&group))
+    }
+
     /// A head and one line a group, in columns; nothing if there are no groups.
-    pub fn people(&self) -> Vec<String> {
-        let head = ["COUNT", "VERDICT", "REQUEST", "WHO", "UID", "RULE", "FIRST", "LAST"].map(str::to_owned);
+    pub fn people(&self, out: Terminal) -> Vec<String> {
         let seconds = |time: &Option<String>| {
             let text = time.as_deref().map_or("-".to_owned(), |time| people::shown(time).to_string());
             match text.split_once('.') {
@@ -214,7 +227,7 @@ impl Summary {
             }
         };
         let rows = self.sorted().into_iter().map(|(key, tally)| {
-            [
+            let cells = [
                 tally.count.to_string(),
                 people::word(key.action, key.enforced).to_owned(),
                 key.request_shown(),
@@ -223,29 +236,11 @@ impl Summary {
                 key.rule.as_ref().map_or("-".to_owned(), ToString::to_string),
                 seconds(&tally.first),
                 seconds(&tally.last),
-            ]
+            ];
+            (cells, Tone::of(key.action, key.enforced))
         });
-        if self.groups.is_empty() { Vec::new() } else { columns(std::iter::once(head).chain(rows).collect()) }
+        if self.groups.is_empty() { Vec::new() } else { columns::lines(rows.collect(), out) }
     }
-}
-
-/// Lines with the first column to the right, the others to the left.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> Vec<String> {
-    let mut widths = [0; N];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().min(WIDTH).max(*width);
-        }
-    }
-    let line = |row: [String; N]| {
-        let mut line = String::new();
-        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
-            line += &if at == 0 { format!("{cell:>width$}") } else { format!("  {cell:<width$}") };
-        }
-        line.truncate(line.trim_end().len());
-        line
-    };
-    rows.into_iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -289,7 +284,7 @@ mod tests {
         ];
         let summary = of(written.chain(thinned));
         assert_eq!(
-            summary.people(),
+            summary.people(Terminal::default()),
             [
                 "COUNT  VERDICT  REQUEST        WHO          UID  RULE          FIRST                 LAST",
                 "    4  BLOCK    a              ssh.service  0    no-conntrack  2026-11-20T12:00:01Z  2026-11-20T12:00:20Z",
@@ -306,7 +301,7 @@ mod tests {
                 r#"{"count":3,"thinned":3,"who":"ssh.service","who_is":"unit","uid":0,"request":null,"action":"block","enforced":true,"rule":"no-conntrack","first":"2026-11-20T12:00:10.000000Z","last":"2026-11-20T12:00:30.000000Z"}"#,
             ]
         );
-        assert!(Summary::default().people().is_empty());
+        assert!(Summary::default().people(Terminal::default()).is_empty());
     }
 
     #[test]
@@ -342,7 +337,7 @@ mod tests {
         // One that is known goes on being told apart.
         records([asked("crypto-5", 0, 1)]).for_each(|entry| summary.add(&entry));
         assert_eq!(summary.groups.len(), GROUPS + 2);
-        let lines = summary.people();
+        let lines = summary.people(Terminal::default());
         assert!(lines[1].starts_with(" 3000  BLOCK    (other names)  ssh.service  0 "), "{}", lines[1]);
         assert!(lines[2].starts_with(" 3000  BLOCK    (other names)  ssh.service  7 "), "{}", lines[2]);
         assert!(lines[3].starts_with("    2  BLOCK    crypto-5 "), "{}", lines[3]);
@@ -362,7 +357,7 @@ mod tests {
     #[test]
     fn whatever_a_name_holds_columns_are_one_line_each() {
         let hostile = HOSTILE.iter().map(|name| record(&name.repeat(9), 0));
-        for line in of(records(hostile)).people() {
+        for line in of(records(hostile)).people(Terminal::default()) {
             assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
         }
     }
