@@ -7,6 +7,9 @@ mod arming;
 mod cases;
 mod doctor;
 mod expectations;
+// Needs a program of a few instructions, and knows the registers of a system call.
+#[cfg(target_arch = "x86_64")]
+mod faults;
 mod foregone;
 mod glob;
 mod helper;
