@@ -13,6 +13,7 @@ mod index;
 mod limits;
 mod loader;
 mod look;
+mod memory;
 mod policy;
 mod stage;
 mod storm;
@@ -133,4 +134,9 @@ fn what_is_broken_around_the_helper_changes_no_answer() {
 #[test]
 fn no_system_call_that_fails_and_no_kill_changes_an_answer() {
     survived("calls", &calls::faults());
+}
+
+#[test]
+fn no_allocation_that_fails_changes_an_answer() {
+    survived("memory", &memory::faults());
 }
