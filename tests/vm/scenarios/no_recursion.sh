@@ -2,7 +2,7 @@
 # /dev/log. What the kernel asks for is counted by the trace event of its requests, which goes on when tracefs is out of sight.
 # memory: 768
 # kernels: 6.1 5.10
-# checks: counts stock_asks nothing_mounted enable blocked_as_stock allowed_as_stock sized_as_stock unknown_by_hand blocked_by_hand allowed_by_hand sized_by_hand foreign_modprobe commands flush disable all_met
+# checks: counts stock_asks nothing_mounted enable mount_alone blocked_as_stock allowed_as_stock sized_as_stock unknown_by_hand blocked_by_hand allowed_by_hand sized_by_hand foreign_modprobe commands flush disable all_met
 . /lib.sh
 
 trace=/run/tracing
@@ -70,10 +70,11 @@ stock_tables=$(asked tables)
 gone 2>/dev/null
 check nothing_mounted sh -c '! grep -qE " (bpf|tracefs|debugfs) " /proc/mounts && ! [ -e /dev/log ] && ! grep -q "^binfmt_misc " /proc/modules'
 
-enable() {
-	echo 'guard enable' | none
-}
-check enable enable
+# Whoever mounts bpffs, as systemd does, has some kernels ask for this (bpf_preload_mod_get, kernel/bpf/inode.c).
+mount_asks=$(asked sh -c 'mount -t bpf bpf /mnt && umount /mnt')
+enable_asks=$(asked guard enable)
+check enable equal "$enable_asks" "$mount_asks"
+check mount_alone sh -c '[ -z "$1" ] || [ "$1" = bpf_preload ]' sh "$mount_asks"
 rule() {
 	printf 'version = 1\n[[rule]]\nid = "r"\nmodules = ["%s"]\naction = "%s"\n' "$1" "$2" | policy
 }
