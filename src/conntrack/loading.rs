@@ -66,7 +66,7 @@ pub fn alone(host: &Host) -> Option<Lock> {
 
 fn open(host: &Host, flags: OFlag) -> io::Result<File> {
     if !host.has_run_in_memory() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "is on a disk"));
+        return Err(io::ErrorKind::Unsupported.into());
     }
     let create = flags.contains(OFlag::O_CREAT).then_some(Mode::S_IRWXU);
     host.own_directory(RUN, create)?.open(FILE, flags, Mode::S_IRUSR | Mode::S_IWUSR)
