@@ -24,7 +24,6 @@ mod told;
 pub mod who;
 
 use std::io;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
@@ -57,7 +56,7 @@ pub struct Sinks<'a> {
 impl<'a> Sinks<'a> {
     /// Opens the spool's directory, unless that could take time.
     pub fn open(host: &'a Host) -> Sinks<'a> {
-        Sinks { host, run: is_run_in_memory(host).then(|| spool::directory(host)) }
+        Sinks { host, run: host.has_run_in_memory().then(|| spool::directory(host)) }
     }
 
     /// Writes one record to every sink that takes it at once. Never fails: what a sink does not take is in the others.
@@ -131,11 +130,6 @@ fn keep(run: &Directory, record: &Record, line: &[u8]) -> io::Result<Kept> {
             Err(_) => Table::lock(run, FULL_PATIENCE).and_then(keep_in),
         },
     }
-}
-
-/// Whether no disk can hold up what is done below [`RUN`].
-fn is_run_in_memory(host: &Host) -> bool {
-    Path::new(RUN).parent().and_then(Path::to_str).is_some_and(|parent| host.is_in_memory(parent))
 }
 
 /// The time now as it stands in a record: RFC 3339, UTC, microseconds.

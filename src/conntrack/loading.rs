@@ -4,6 +4,8 @@
 //! load; but its table has no size yet, and this requester would run on before it gets one. A table that was there
 //! before all requests is nobody's to touch, so the two have to be told apart: by a lock that a helper holds from
 //! before its load until the table is sized. The kernel lets go of it whatever becomes of the helper.
+//!
+//! Where `/run` is on a disk nobody is told: it may be frozen, and the request is not to wait for it.
 
 use std::fs::File;
 use std::io;
@@ -63,6 +65,9 @@ pub fn alone(host: &Host) -> Option<Lock> {
 }
 
 fn open(host: &Host, flags: OFlag) -> io::Result<File> {
+    if !host.has_run_in_memory() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let create = flags.contains(OFlag::O_CREAT).then_some(Mode::S_IRWXU);
     host.own_directory(RUN, create)?.open(FILE, flags, Mode::S_IRUSR | Mode::S_IWUSR)
 }
@@ -86,7 +91,11 @@ mod tests {
     use super::*;
 
     fn host() -> (tempfile::TempDir, Host) {
-        let root = tempfile::tempdir().unwrap();
+        host_in("/dev/shm".as_ref())
+    }
+
+    fn host_in(directory: &std::path::Path) -> (tempfile::TempDir, Host) {
+        let root = tempfile::tempdir_in(directory).unwrap();
         std::fs::create_dir(root.path().join("run")).unwrap();
         let host = Host::at(root.path()).unwrap();
         (root, host)
@@ -124,5 +133,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let host = Host::at(root.path()).unwrap();
         assert!(begin(&host).is_none() && alone(&host).is_none() && !is_under_way(&host));
+    }
+
+    #[test]
+    fn on_a_disk_nothing_is_touched() {
+        // What the tests are built to lies on a disk.
+        let (root, host) = host_in(std::env::current_exe().unwrap().parent().unwrap());
+        assert!(!host.has_run_in_memory());
+        assert!(begin(&host).is_none() && alone(&host).is_none() && !is_under_way(&host));
+        assert!(!root.path().join("run/modprobe-guard").exists());
     }
 }

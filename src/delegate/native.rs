@@ -31,10 +31,10 @@ const MACHINES: &[(u8, u16)] = &[(libc::ELFCLASS32, libc::EM_386)];
 const MACHINES: &[(u8, u16)] = &[];
 
 /// Whether exec(2) of `path` needs no module: a program of this machine's, or a script for one. What may be run but not
-/// read is taken for one. Async-signal-safe, allocates nothing.
+/// read is taken for one, and so is what memory is too short to read just now. Async-signal-safe, allocates nothing.
 pub fn is_native(path: &CStr) -> bool {
     let mut header = [0; HEADER + 1];
-    let Some(mut length) = head(path, &mut header) else { return last_error() == libc::EACCES };
+    let Some(mut length) = head(path, &mut header) else { return matches!(last_error(), libc::EACCES | libc::ENOMEM) };
     for _ in 0..MAX_INTERPRETERS {
         let Some(start) = interpreter(&mut header, length) else { break };
         let mut next = [0; HEADER + 1];
@@ -70,9 +70,10 @@ fn is_elf(header: &[u8]) -> bool {
     header.starts_with(b"\x7fELF") && (MACHINES.is_empty() || MACHINES.contains(&(*class, machine)))
 }
 
-/// The beginning of a file, and how long it is.
+/// The beginning of a file, and how long it is; `None` if it can't be opened or read.
 fn head(path: &CStr, buffer: &mut [u8; HEADER + 1]) -> Option<usize> {
-    // SAFETY: open, read and close with a valid path and a buffer that is longer than what is read.
+    // SAFETY: open, read and close with a valid path and a buffer that is longer than what is read. That close succeeds
+    // leaves errno as it is.
     let read = unsafe {
         let file = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY);
         if file < 0 {
@@ -82,7 +83,7 @@ fn head(path: &CStr, buffer: &mut [u8; HEADER + 1]) -> Option<usize> {
         libc::close(file);
         read
     };
-    Some(usize::try_from(read).unwrap_or(0))
+    usize::try_from(read).ok()
 }
 
 fn last_error() -> i32 {

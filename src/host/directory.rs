@@ -13,7 +13,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::Host;
+use super::{Host, RUN};
 
 /// `RAMFS_MAGIC`, include/uapi/linux/magic.h.
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
@@ -46,6 +46,12 @@ impl Host {
     pub fn is_in_memory(&self, path: &str) -> bool {
         let opened = self.open_with(Path::new(path), OFlag::O_PATH);
         opened.is_ok_and(|file| fstatfs(&file).is_ok_and(|fs| is_memory(fs.filesystem_type())))
+    }
+
+    /// Whether what lies below [`RUN`] lives in memory: on a disk that is frozen, whoever makes a file waits for ever.
+    pub fn has_run_in_memory(&self) -> bool {
+        let parent = Path::new(RUN).parent().and_then(Path::to_str);
+        *self.has_run_in_memory.get_or_init(|| parent.is_some_and(|parent| self.is_in_memory(parent)))
     }
 
     fn directory_or_new(&self, path: &str, create: Option<Mode>) -> io::Result<Directory> {

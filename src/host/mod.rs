@@ -59,12 +59,15 @@ pub struct Host {
     has_sysfs: OnceLock<bool>,
     /// The kernel's command line, once it was read: it never changes.
     command_line: OnceLock<Vec<u8>>,
+    /// Whether `/run` is in memory, once that was asked.
+    has_run_in_memory: OnceLock<bool>,
 }
 
 impl Host {
     /// This machine.
     pub fn this() -> Host {
-        Host { root: None, has_sysfs: OnceLock::new(), command_line: OnceLock::new() }
+        let (has_sysfs, has_run_in_memory) = (OnceLock::new(), OnceLock::new());
+        Host { root: None, has_sysfs, command_line: OnceLock::new(), has_run_in_memory }
     }
 
     /// The host whose files lie below `root`. Absolute links inside lead to places inside.

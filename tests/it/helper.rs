@@ -21,9 +21,18 @@ const BLOCKING: &str =
 /// A program that is still open for writing, in a child of another test's, can't be run (ETXTBSY).
 static SPAWNING: RwLock<()> = RwLock::new(());
 
-fn spawn(command: &mut Command) -> Child {
+/// Starts `command`, which may be a program that [`write_program`] wrote.
+pub fn spawn(command: &mut Command) -> Child {
     let _nobody_writes = SPAWNING.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     command.spawn().unwrap()
+}
+
+/// Writes a program that [`spawn`] can run at once.
+pub fn write_program(path: &Path, bytes: &[u8]) {
+    let _alone = SPAWNING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A root directory with the helper, a shell, and a module `a` that needs `b`.
@@ -60,9 +69,7 @@ impl Root {
     }
 
     pub fn program(&self, path: &str, bytes: &[u8]) {
-        let _alone = SPAWNING.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.file(path, bytes);
-        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&self.path(path), bytes);
     }
 
     /// Runs `program` below this root.

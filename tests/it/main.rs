@@ -8,6 +8,9 @@ mod cases;
 mod check;
 mod doctor;
 mod expectations;
+// Needs a program of a few instructions, and knows the registers of a system call.
+#[cfg(target_arch = "x86_64")]
+mod faults;
 mod foregone;
 mod fuzz;
 mod glob;

@@ -11,7 +11,8 @@ struct Fake {
 
 impl Fake {
     fn new() -> Fake {
-        let root = tempfile::tempdir().unwrap();
+        // In memory, as `/run` is.
+        let root = tempfile::tempdir_in("/dev/shm").unwrap();
         let host = Host::at(root.path()).unwrap();
         let fake = Fake { root, host };
         fake.put("/proc/meminfo", "MemTotal: 1008640 kB\n");
