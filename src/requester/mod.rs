@@ -234,7 +234,7 @@ impl Search<'_> {
             // Looked at last: what was read was all read of this one, or it counts for nothing.
             match task.filter(|_| is_still(self.host, &candidate)) {
                 Some(task) => told.complete(task),
-                None => candidate.as_recorded(),
+                None => candidate.into_recorded(),
             }
         });
         let mut tasks: Vec<Task> = tasks.collect();
@@ -336,7 +336,7 @@ impl Told {
 
 impl Candidate {
     /// All that is known of one who is no longer there.
-    fn as_recorded(self) -> Task {
+    fn into_recorded(self) -> Task {
         let (uid, comm) = self.recorded.unzip();
         Task { pid: Some(self.pid), tid: Some(self.tid), uid, comm, ..Task::default() }
     }
