@@ -8,9 +8,9 @@ use crate::text::Text;
 /// What `/proc/PID/cgroup` tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Groups {
-    /// See [`unit`].
+    /// What systemd calls what it runs in, see [`unit()`].
     pub unit: Option<Text>,
-    /// See [`container`].
+    /// See [`container()`].
     pub container: Option<Text>,
 }
 
