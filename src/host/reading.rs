@@ -7,10 +7,11 @@
 //! if it hangs, we can end all the same ([`child`](super::child)).
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, OsStr, c_int, c_void};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use nix::poll::PollFlags;
 use nix::unistd::Pid;
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::child::Vigil;
+use super::child::{self, Seen, Vigil};
 
 /// Room for the task's few calls, one above the other: an element has the 16 bytes that a stack is aligned to.
 const STACK: usize = (32 << 10) / size_of::<u128>();
@@ -47,8 +48,19 @@ impl Reading {
     /// Begins to read files one after the other, with one read(2) each: their paths, and how many bytes there is room for.
     ///
     /// # Errors
-    /// Those of clone(2).
+    /// Those of clone(2); `Unsupported` where there are no system calls without `errno` ([`rustix`] has them on the
+    /// machines named here).
     pub fn start(patience: Duration, files: impl IntoIterator<Item = (CString, usize)>) -> io::Result<Reading> {
+        const IS_POSSIBLE: bool = cfg!(any(
+            target_arch = "x86_64",
+            target_arch = "x86",
+            target_arch = "aarch64",
+            target_arch = "arm",
+            target_arch = "riscv64"
+        ));
+        if !IS_POSSIBLE {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let began = Instant::now();
         let slot = |(path, room)| {
             let mut buffer = ManuallyDrop::new(Vec::with_capacity(room));
@@ -72,9 +84,14 @@ impl Reading {
         Ok(Reading { slots, over, vigil: Vigil::new(Pid::from_raw(task), began, patience) })
     }
 
+    /// Waits for the end; says no if the patience came to its own first.
+    fn is_over(&mut self) -> bool {
+        self.vigil.wait(self.over.as_fd(), PollFlags::POLLIN, Duration::MAX) != Seen::GivenUp
+    }
+
     /// What the files hold, as far as there is room; `None` for one that can't be read, or not within the patience.
     pub fn wait(mut self) -> impl Iterator<Item = Option<Vec<u8>>> {
-        self.vigil.wait(self.over.as_fd(), PollFlags::POLLIN, Duration::MAX);
+        self.is_over();
         self.vigil.reap();
         self.slots.iter().map(|slot| {
             // Each is taken once: ourselves are consumed. The length comes last, so the bytes are there.
@@ -86,12 +103,28 @@ impl Reading {
     }
 }
 
+/// One file, as far as there is room. On machines without [`Reading`] a child reads it.
+///
+/// # Errors
+/// `TimedOut` if it can't be read within the patience; else what nobody can read for another reason.
+pub fn once(patience: Duration, path: CString, room: usize) -> io::Result<Vec<u8>> {
+    let Ok(mut reading) = Reading::start(patience, [(path.clone(), room)]) else {
+        return child::ask(patience, &[], |out| {
+            let _ = std::fs::read(OsStr::from_bytes(path.as_bytes())).and_then(|bytes| out.write_all(&bytes));
+        });
+    };
+    if !reading.is_over() {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    reading.wait().next().flatten().ok_or(io::ErrorKind::NotFound.into())
+}
+
 /// The task's whole life.
 extern "C" fn read_all(slots: *mut c_void) -> c_int {
     // What a caller of ours left open must not stay so for as long as this hangs. No supported kernel refuses that, so
     // `errno` is left alone.
     // SAFETY: a system call on numbers, in this task's own table, of which it uses none.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0) };
     // SAFETY: what `Reading::start` has leaked.
     for slot in unsafe { &*slots.cast::<Vec<Slot>>() } {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -1,6 +1,6 @@
 //! Who asked: the task that made the request, and what is known of it.
 //!
-//! What takes only short locks is read here. What waits for a lock that others may hold for ever is read elsewhere, and
+//! What takes only short locks is read here (of whoever ends at that very moment it may be on us to take down the memory). What waits for a lock that others may hold for ever is read elsewhere, and
 //! what came within the time is what is known: control groups and command line by a task of their own
 //! ([`crate::host::reading`]), what takes more than a few reads by a child process ([`crate::host::child`]). Both are begun
 //! first and waited for last: what the request would load is found out meanwhile, by another processor if there is one.
@@ -178,11 +178,20 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
         Caller::Kernel => recorded::search(host, name, parent).map_err(Some),
         _ => parent::at_once(host, caller, parent).ok_or(None),
     };
-    let read = at_once.as_ref().ok().and_then(|(_, candidates)| read(host, candidates, wishes).ok());
-    let is_open = |(searched, _): &Found| !wishes.executables.is_empty() || searched.lacks_name();
-    let told = at_once.as_ref().map_or(true, is_open).then(|| {
+    let anybody = at_once.as_ref().ok().filter(|(_, candidates)| !candidates.is_empty());
+    let read = anybody.and_then(|(_, candidates)| read(host, candidates, wishes).ok());
+    let is_open = |(searched, _): &Found| !wishes.executables.is_empty() || searched.lacks_name() || read.is_none();
+    let told = (at_once.is_err() || anybody.is_some_and(is_open)).then(|| {
         child::start(PATIENCE, &host.opened(), |out| match &at_once {
-            Ok((searched, candidates)) => look_closer(host, wishes, searched, candidates, out),
+            Ok((searched, candidates)) => {
+                if read.is_none() {
+                    tell_groups(host, candidates, out);
+                }
+                look_closer(host, wishes, searched, candidates, out);
+                if read.is_none() {
+                    tell_lines(host, wishes, candidates, out);
+                }
+            }
             Err(why) => {
                 // The sooner something is told, the less is lost if the time runs out: first who, then what rules ask
                 // of them, and last what may hang or takes long.
@@ -203,17 +212,9 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
                     }
                 };
                 tell(out, &Finding::Searched(searched.clone()));
-                for (at, candidate) in candidates.iter().enumerate() {
-                    if let Ok(groups) = task::groups(host, candidate.pid) {
-                        tell(out, &Finding::Of(at, Fact::Groups(groups)));
-                    }
-                }
+                tell_groups(host, &candidates, out);
                 look_closer(host, wishes, &searched, &candidates, out);
-                for (at, candidate) in candidates.iter().enumerate().filter(|_| wishes.command_lines) {
-                    if let Some(line) = task::command_line(host, candidate.pid) {
-                        tell(out, &Finding::Of(at, Fact::CommandLine(line)));
-                    }
-                }
+                tell_lines(host, wishes, &candidates, out);
             }
         })
     });
@@ -255,6 +256,22 @@ fn read(host: &Host, candidates: &[Candidate], wishes: &Wishes<'_>) -> std::io::
     };
     let lines = wishes.command_lines.then(|| of_all("cmdline", task::MAX_CMDLINE));
     Reading::start(PATIENCE, of_all("cgroup", task::MAX_GROUPS).chain(lines.into_iter().flatten()))
+}
+
+fn tell_groups(host: &Host, candidates: &[Candidate], out: &mut dyn Write) {
+    for (at, candidate) in candidates.iter().enumerate() {
+        if let Ok(groups) = task::groups(host, candidate.pid) {
+            tell(out, &Finding::Of(at, Fact::Groups(groups)));
+        }
+    }
+}
+
+fn tell_lines(host: &Host, wishes: &Wishes<'_>, candidates: &[Candidate], out: &mut dyn Write) {
+    for (at, candidate) in candidates.iter().enumerate().filter(|_| wishes.command_lines) {
+        if let Some(line) = task::command_line(host, candidate.pid) {
+            tell(out, &Finding::Of(at, Fact::CommandLine(line)));
+        }
+    }
 }
 
 /// Tells what takes more than a few reads: which executables they run, then where in the kernel the request was made.
@@ -381,7 +398,7 @@ fn is_still(host: &Host, candidate: &Candidate) -> bool {
     let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
     let stat = task::Stat::read(host, &directory);
     let is_that = stat.is_some_and(|stat| candidate.started_by.is_none_or(|time| stat.started <= time));
-    is_that && (!candidate.waits || waiting::look(host, &directory) != Waiting::No)
+    is_that && (!candidate.waits || matches!(waiting::look(host, &directory), Waiting::Yes(_) | Waiting::CannotTell))
 }
 
 #[cfg(test)]
