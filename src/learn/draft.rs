@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Action;
 use crate::text::Text;
 
-use super::groups::{Groups, Role, What};
+use super::groups::{Groups, Key, Role, What};
 use super::keys::CONNTRACK;
 use super::tally::Tally;
 use super::who::{Common, NO_UNIT, Namespaces, Users, Who};
@@ -15,9 +15,7 @@ const MANY: usize = 4;
 /// So many requesters are named where a rule is for all.
 const SHOWN: usize = 4;
 
-/// What became of requests that were judged and permitted,
-const JUDGED: [Role; 4] = [Role::Permitted, Role::Counted, Role::Needed, Role::Sized];
-/// and of all that were permitted.
+/// What became of what was permitted.
 const PERMITTED: [Role; 5] = [Role::Permitted, Role::Live, Role::Counted, Role::Needed, Role::Sized];
 
 /// What the policy is to be.
@@ -224,15 +222,18 @@ fn add_counted(wanted: &mut Asked, groups: &Groups) {
     }
 }
 
-/// Adds what was there already, unless it may be one of those who were refused it that asked: nobody judged that.
+/// Adds what was there already.
 fn add_live(wanted: &mut Asked, groups: &Groups, refused: &Asked) {
     for (what, requesters) in of_roles(groups, &[Role::Live]) {
-        let refused = refused.get(&what);
-        let is_refused = |who: &Who| refused.is_some_and(|refused| refused.keys().any(|other| may_be(other, who)));
-        for (who, tally) in requesters.into_iter().filter(|(who, _)| !is_refused(who)) {
+        for (who, tally) in requesters.into_iter().filter(|(who, _)| !is_refused(refused, &what, who)) {
             wanted.entry(what.clone()).or_default().entry(who).or_default().add(&tally);
         }
     }
+}
+
+/// Whether `who` may be one of those who were refused it: that they got what was there already, nobody judged.
+fn is_refused(refused: &Asked, what: &What, who: &Who) -> bool {
+    refused.get(what).is_some_and(|requesters| requesters.keys().any(|other| may_be(other, who)))
 }
 
 /// What any user may have, root may as well.
@@ -258,7 +259,7 @@ fn keep_refused(
     let mut of_all = Vec::new();
     let mut of_each: BTreeMap<Who, Vec<(What, Tally)>> = BTreeMap::new();
     for (what, requesters) in refused {
-        let permitted = permitted(groups, what);
+        let permitted = permitted(groups, refused, what);
         let by_rule = groups.groups.keys().any(|key| key.role == Role::BlockedByRule && key.what == *what);
         // What the default refused it refuses again, unless a rule permits it; that may hold for more than it was made for.
         if !by_rule && options.default == Action::Block && !is_permitted(what) {
@@ -286,12 +287,16 @@ fn keep_refused(
 }
 
 /// Who was permitted it, or something that needs it.
-fn permitted(groups: &Groups, what: &What) -> BTreeSet<Who> {
-    let is_it = |key: &What, tally: &Tally| match what {
-        What::Module(_) => key == what,
+fn permitted(groups: &Groups, refused: &Asked, what: &What) -> BTreeSet<Who> {
+    let is_it = |key: &Key, tally: &Tally| match what {
+        What::Module(_) => key.what == *what,
         What::Request(name) => tally.names.contains(name),
     };
-    let those = groups.groups.iter().filter(|(key, tally)| JUDGED.contains(&key.role) && is_it(&key.what, tally));
+    let is_permitted = |key: &Key| match key.role {
+        Role::Live => !is_refused(refused, what, &key.who),
+        role => PERMITTED.contains(&role),
+    };
+    let those = groups.groups.iter().filter(|(key, tally)| is_permitted(key) && is_it(key, tally));
     those.map(|(key, _)| key.who.clone()).collect()
 }
 

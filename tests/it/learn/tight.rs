@@ -104,8 +104,17 @@ fn what_was_refused_is_not_permitted_for_having_been_there_once() {
     let kernel = Kernel::unpacked();
     let refusing = refusing(&kernel, "s1");
     let all = [refusing.clone(), live(refusing.clone())].concat();
-    let policy = learned(&["--default=block"], &[&lines(&all)]);
-    holds(&kernel, &policy, &refusing, true);
+    for default in ["--default=block", "--default=allow"] {
+        let policy = learned(&[default], &[&lines(&all)]);
+        holds(&kernel, &policy, &refusing, default == "--default=block");
+        // To others it was refused nowhere.
+        let mut recorder = Recorder::new(&kernel, "o1", BUILT_IN);
+        recorder.ask(&["algif-hash"], Caller::Kernel, &service("other.service"));
+        let all = [all.clone(), live(recorder.recorded)].concat();
+        let policy = learned(&[default], &[&lines(&all)]);
+        let verdict = |unit| judged(&kernel, &policy, "algif-hash", &service(unit));
+        assert_eq!((verdict("other.service"), verdict("ssh.service")), (Action::Allow, Action::Block), "{policy}");
+    }
 }
 
 #[test]
