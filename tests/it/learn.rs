@@ -651,6 +651,12 @@ fn what_cannot_be_read_is_told() {
     let output = guard(&[], &[records, nowhere]);
     assert_eq!(output.status.code(), Some(1), "what could be read is told");
     assert!(text(&output.stderr).contains("/no/such/file: open: ") && !output.stdout.is_empty());
+    // Of which nothing is understood: there is no policy in that either.
+    let strange = directory.path().join("strange");
+    let line = lines(&watched(&Kernel::unpacked(), "w1"))[0].replace("\"block\"", "\"ask\"");
+    fs::write(&strange, line).unwrap();
+    let output = guard(&["--default=block"], &[strange]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{}", text(&output.stderr));
     let output = guard(&["--root", directory.path().to_str().unwrap()], &[]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no records found in "), "{}", text(&output.stderr));

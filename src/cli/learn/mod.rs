@@ -120,7 +120,7 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
             let groups = Learner::together(learners);
             let draft = learn::draft(&groups, &wanted);
             notes(&groups.counts, draft.lost.len());
-            (learn::render(&draft, &groups, &wanted), false, groups.counts.requests > 0, errors)
+            (learn::render(&draft, &groups, &wanted), false, groups.counts.requests > groups.counts.unclear, errors)
         }
     };
     errors.iter().for_each(|error| complain!("guard: {error}"));
