@@ -136,7 +136,8 @@ enum Verb {
     Metrics(metrics::Options),
     /// Records of one host or of many become a policy, on standard output: who asked for what is who may have it, and
     /// what was refused stays refused. Touches nothing.
-    /// Exit status: 0 told, 1 a part could not be read, 2 usage, or nothing could be read
+    /// Exit status: 0 told, 1 a part could not be read, or (--against) a request would be blocked that was not, 2 usage,
+    /// or there were no records
     Learn(learn::Options),
 }
 

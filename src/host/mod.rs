@@ -26,7 +26,7 @@ use crate::text::Text;
 
 pub use directory::Directory;
 pub use divert::{ARMED, Divert, MODPROBE, REAL};
-pub use policy::{InForce, Origin};
+pub use policy::{InForce, MAX_SOURCE, Origin};
 
 /// Path of the helper that the kernel runs; `sysctl kernel.modprobe`.
 pub const KERNEL_MODPROBE: &str = "/proc/sys/kernel/modprobe";

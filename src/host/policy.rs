@@ -18,7 +18,7 @@ use crate::policy::{Finding, Policy, Source, parse};
 use crate::text::Text;
 
 /// A policy file of more bytes than this is a mistake: 6,500 names take some 100 KiB.
-const MAX_SOURCE: usize = 1024 * 1024;
+pub const MAX_SOURCE: usize = 1024 * 1024;
 /// The policy in force holds all sources together.
 const MAX_IN_FORCE: usize = 16 * 1024 * 1024;
 

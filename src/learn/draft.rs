@@ -3,15 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Action;
+use crate::text::Text;
 
-use super::groups::{Groups, Role, What};
+use super::groups::{Groups, Key, Role, What};
+use super::keys::CONNTRACK;
 use super::tally::Tally;
-use super::who::{Users, Who};
+use super::who::{Common, NO_UNIT, Namespaces, Users, Who};
 
-/// What so many different requesters asked for is for all.
+/// What so many different requesters asked for has one rule: for their units, else for all who are what they all were.
 const MANY: usize = 4;
 /// So many requesters are named where a rule is for all.
 const SHOWN: usize = 4;
+
+/// What became of what was permitted.
+const PERMITTED: [Role; 5] = [Role::Permitted, Role::Live, Role::Counted, Role::Needed, Role::Sized];
 
 /// What the policy is to be.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +38,19 @@ pub struct Rule {
     pub why: Vec<String>,
     /// What it is about.
     pub patterns: Patterns,
-    /// Who; none: everybody.
-    pub who: Option<Who>,
+    /// Who.
+    pub asking: Asking,
     /// What it says.
     pub action: Action,
+}
+
+/// Whom a rule is about.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    /// Who; none: everybody.
+    pub who: Option<Who>,
+    /// What they have to be besides.
+    pub common: Common,
 }
 
 /// Modules, or names asked for, each with what was counted of it.
@@ -62,56 +76,114 @@ type Asked = BTreeMap<What, BTreeMap<Who, Tally>>;
 
 /// Makes rules of groups.
 pub fn draft(groups: &Groups, options: &Options) -> Draft {
+    let refused = of_roles(groups, &[Role::BlockedByRule, Role::BlockedByDefault]);
     let mut wanted = of_roles(groups, &[Role::Permitted]);
     add_counted(&mut wanted, groups);
+    let conntrack = What::Module(CONNTRACK.to_owned());
+    let is_judged = wanted.contains_key(&conntrack);
+    add_live(&mut wanted, groups, &refused);
     let sized = of_roles(groups, &[Role::Sized]);
-    let refused = of_roles(groups, &[Role::BlockedByRule, Role::BlockedByDefault]);
     let mut draft = Draft::default();
     let is_permitted = |what: &What| wanted.contains_key(what) || sized.contains_key(what);
     keep_refused(&mut draft, groups, options, &refused, &is_permitted);
     // The first rule that matches counts, and that is the one that sizes.
     wanted.retain(|what, _| !sized.contains_key(what));
     wanted.values_mut().for_each(join_users);
+    for (what, requesters) in sized {
+        push_sized(&mut draft, groups, options, what, &requesters);
+    }
+    // Where it was always there no record tells whether it would have been sized. Whoever permits no more than that in a
+    // rule before the one that sizes takes the size away.
+    if let Some(unjudged) = wanted.remove(&conntrack) {
+        let action = if is_judged { Action::Allow } else { Action::AllowSysctl };
+        if action == Action::Allow {
+            wanted.insert(conntrack, unjudged);
+        } else {
+            permit(&mut draft, Asked::from([(conntrack, unjudged)]), &refused, action);
+        }
+    }
+    permit(&mut draft, wanted, &refused, Action::Allow);
+    draft
+}
 
-    let (mut of_all, mut of_many) = (Vec::new(), Vec::new());
-    let mut of_each: BTreeMap<Who, Vec<(What, Tally)>> = BTreeMap::new();
+/// A rule for all who get it, by whatever needs it. In an allow-list it is for root, if nobody else ever got it: it
+/// permits to ask for it by itself as well.
+fn push_sized(draft: &mut Draft, groups: &Groups, options: &Options, what: What, requesters: &BTreeMap<Who, Tally>) {
+    let (What::Module(name) | What::Request(name)) = &what;
+    let name = name.clone();
+    // Where all is permitted, whoever came first without the rule would leave the table as small as it is.
+    let is_root = options.default == Action::Block
+        && groups
+            .groups
+            .iter()
+            .filter(|(key, _)| PERMITTED.contains(&key.role) && key.what == what)
+            .all(|(key, tally)| key.who.is_named() && tally.common.is_some_and(|common| common.is_root));
+    let whose = if is_root { "As root, whoever" } else { "Whoever" };
+    let mut why = vec![format!("{whose} gets {}: its table is sized.", Text::from(name.as_str())), by(requesters)];
+    if options.default == Action::Block && !is_root {
+        why.push(
+            "Some were not root for certain: so it is for all, also for whoever asks for it by itself.".to_owned(),
+        );
+    }
+    let asking = Asking { who: None, common: Common { is_root, is_in_host: false } };
+    let tally = sum(requesters.values());
+    push(draft, &format!("size-{name}"), &why, vec![(what, tally)], asking, Action::AllowSysctl);
+}
+
+/// Rules for what was permitted.
+fn permit(draft: &mut Draft, wanted: Asked, refused: &Asked, action: Action) {
+    let (mut of_all, mut of_many) = (Vec::new(), BTreeMap::<Common, Vec<_>>::new());
+    let mut of_each: BTreeMap<(Who, Common), Vec<(What, Tally)>> = BTreeMap::new();
     for (what, requesters) in wanted {
         if requesters.keys().any(|who| !who.is_named()) {
             of_all.push((what, requesters));
         } else if requesters.len() >= MANY && !refused.contains_key(&what) {
-            of_many.push((what, requesters));
+            let all = sum(requesters.values());
+            let common = all.common.unwrap_or_default();
+            match Who::all_units(requesters.keys()) {
+                Some(units) => {
+                    let beside = units.beside(common);
+                    of_each.entry((units, beside)).or_default().push((what, all));
+                }
+                None => of_many.entry(common).or_default().push((what, requesters)),
+            }
         } else {
             for (who, tally) in requesters {
-                of_each.entry(who).or_default().push((what.clone(), tally));
+                let beside = who.beside(tally.common.unwrap_or_default());
+                of_each.entry((who, beside)).or_default().push((what.clone(), tally));
             }
         }
     }
-    for (what, requesters) in sized {
-        let What::Module(module) = what else { continue };
-        draft.rules.push(Rule {
-            name: format!("size-{module}"),
-            why: vec![format!("Whoever gets {module}: its table is sized."), by(&requesters)],
-            patterns: Patterns::Modules(vec![(module, sum(requesters.values()))]),
-            who: None,
-            action: Action::AllowSysctl,
-        });
-    }
-    for (who, whats) in of_each {
-        let why = [who.shown()];
-        push(&mut draft, &slug(&who), &why, whats, Some(&who), Action::Allow);
+    let size = if action == Action::AllowSysctl { "size-" } else { "" };
+    for ((who, common), whats) in of_each {
+        let mut why = vec![who.shown()];
+        if matches!(&who, Who::Container { unit: Some(unit), .. } if unit == NO_UNIT) {
+            why.push(
+                "What looks like a container there is one where systemd has users' processes in units.".to_owned(),
+            );
+        }
+        let name = format!("{size}{}{}", slug(&who), if common.is_in_host { "-host" } else { "" });
+        push(draft, &name, &why, whats, Asking { who: Some(who), common }, action);
     }
     let all_of = |asked: Vec<(What, BTreeMap<Who, Tally>)>| {
         let who: BTreeMap<Who, Tally> = asked.iter().flat_map(|(_, requesters)| requesters.clone()).collect();
         let whats = asked.into_iter().map(|(what, requesters)| (what, sum(requesters.values()))).collect();
         (by(&who), whats)
     };
-    let (who, whats) = all_of(of_many);
-    let why = ["Whoever asks: many different requesters did.".to_owned(), who];
-    push(&mut draft, "many-requesters", &why, whats, None, Action::Allow);
+    for (common, asked) in of_many {
+        let (who, whats) = all_of(asked);
+        let (suffix, whose) = match (common.is_root, common.is_in_host) {
+            (true, true) => ("-root-host", "As root in the host's user namespace, whoever asks"),
+            (true, false) => ("-root", "As root, whoever asks"),
+            (false, true) => ("-host", "In the host's user namespace, whoever asks"),
+            (false, false) => ("", "Whoever asks"),
+        };
+        let why = [format!("{whose}: many different requesters did."), who];
+        push(draft, &format!("{size}many-requesters{suffix}"), &why, whats, Asking { who: None, common }, action);
+    }
     let (who, whats) = all_of(of_all);
     let why = ["Whoever asks: of some who did it is not certain who they were.".to_owned(), who];
-    push(&mut draft, "unknown-requesters", &why, whats, None, Action::Allow);
-    draft
+    push(draft, &format!("{size}unknown-requesters"), &why, whats, Asking::default(), action);
 }
 
 fn of_roles(groups: &Groups, roles: &[Role]) -> Asked {
@@ -127,7 +199,7 @@ fn of_roles(groups: &Groups, roles: &[Role]) -> Asked {
 fn add_counted(wanted: &mut Asked, groups: &Groups) {
     let known: BTreeSet<Who> = wanted.values().flat_map(|requesters| requesters.keys().cloned()).collect();
     let mut targets: BTreeMap<&str, Vec<What>> = BTreeMap::new();
-    for (key, tally) in groups.groups.iter().filter(|(key, _)| key.role == Role::Permitted) {
+    for (key, tally) in groups.groups.iter().filter(|(key, _)| matches!(key.role, Role::Permitted | Role::Live)) {
         for name in &tally.names {
             let targets = targets.entry(name).or_default();
             if !targets.contains(&key.what) {
@@ -148,6 +220,20 @@ fn add_counted(wanted: &mut Asked, groups: &Groups) {
             }
         }
     }
+}
+
+/// Adds what was there already.
+fn add_live(wanted: &mut Asked, groups: &Groups, refused: &Asked) {
+    for (what, requesters) in of_roles(groups, &[Role::Live]) {
+        for (who, tally) in requesters.into_iter().filter(|(who, _)| !is_refused(refused, &what, who)) {
+            wanted.entry(what.clone()).or_default().entry(who).or_default().add(&tally);
+        }
+    }
+}
+
+/// Whether `who` may be one of those who were refused it: that they got what was there already, nobody judged.
+fn is_refused(refused: &Asked, what: &What, who: &Who) -> bool {
+    refused.get(what).is_some_and(|requesters| requesters.keys().any(|other| may_be(other, who)))
 }
 
 /// What any user may have, root may as well.
@@ -173,7 +259,7 @@ fn keep_refused(
     let mut of_all = Vec::new();
     let mut of_each: BTreeMap<Who, Vec<(What, Tally)>> = BTreeMap::new();
     for (what, requesters) in refused {
-        let permitted = permitted(groups, what);
+        let permitted = permitted(groups, refused, what);
         let by_rule = groups.groups.keys().any(|key| key.role == Role::BlockedByRule && key.what == *what);
         // What the default refused it refuses again, unless a rule permits it; that may hold for more than it was made for.
         if !by_rule && options.default == Action::Block && !is_permitted(what) {
@@ -192,21 +278,25 @@ fn keep_refused(
         }
     }
     let why = ["Was refused already, and permitted to nobody.".to_owned()];
-    push(draft, "refused", &why, of_all, None, Action::Block);
+    push(draft, "refused", &why, of_all, Asking::default(), Action::Block);
     for (who, whats) in of_each {
         let why = [format!("{}: was refused already, and permitted to others.", who.shown())];
-        push(draft, &format!("refused-{}", slug(&who)), &why, whats, Some(&who), Action::Block);
+        let name = format!("refused-{}", slug(&who));
+        push(draft, &name, &why, whats, Asking { who: Some(who), common: Common::default() }, Action::Block);
     }
 }
 
 /// Who was permitted it, or something that needs it.
-fn permitted(groups: &Groups, what: &What) -> BTreeSet<Who> {
-    let is_it = |key: &What, tally: &Tally| match what {
-        What::Module(_) => key == what,
+fn permitted(groups: &Groups, refused: &Asked, what: &What) -> BTreeSet<Who> {
+    let is_it = |key: &Key, tally: &Tally| match what {
+        What::Module(_) => key.what == *what,
         What::Request(name) => tally.names.contains(name),
     };
-    let roles = [Role::Permitted, Role::Counted, Role::Needed, Role::Sized];
-    let those = groups.groups.iter().filter(|(key, tally)| roles.contains(&key.role) && is_it(&key.what, tally));
+    let is_permitted = |key: &Key| match key.role {
+        Role::Live => !is_refused(refused, what, &key.who),
+        role => PERMITTED.contains(&role),
+    };
+    let those = groups.groups.iter().filter(|(key, tally)| is_permitted(key) && is_it(key, tally));
     those.map(|(key, _)| key.who.clone()).collect()
 }
 
@@ -220,9 +310,9 @@ fn may_be(refused: &Who, permitted: &Who) -> bool {
             let is_one_user = users == others || *users == Users::Any || *others == Users::Any;
             is_one_user && ours.iter().any(|unit| theirs.contains(unit))
         }
-        (Who::Container(..), Who::Container(..)) => true,
-        (Who::Units(..), Who::Container(..) | Who::Exes(..) | Who::Root) => false,
-        (Who::Container(..), Who::Units(..) | Who::Exes(..) | Who::Root) => false,
+        (Who::Container { .. }, Who::Container { .. }) => true,
+        (Who::Units(..), Who::Container { .. } | Who::Exes(..) | Who::Root) => false,
+        (Who::Container { .. }, Who::Units(..) | Who::Exes(..) | Who::Root) => false,
         (Who::Exes(..) | Who::Root, _) => true,
     }
 }
@@ -243,7 +333,7 @@ fn by(requesters: &BTreeMap<Who, Tally>) -> String {
 }
 
 /// One rule for modules and one for names: one with both would ask for both.
-fn push(draft: &mut Draft, name: &str, why: &[String], whats: Vec<(What, Tally)>, who: Option<&Who>, action: Action) {
+fn push(draft: &mut Draft, name: &str, why: &[String], whats: Vec<(What, Tally)>, asking: Asking, action: Action) {
     let (mut modules, mut requests) = (Vec::new(), Vec::new());
     for (what, tally) in whats {
         match what {
@@ -251,16 +341,16 @@ fn push(draft: &mut Draft, name: &str, why: &[String], whats: Vec<(What, Tally)>
             What::Request(request) => requests.push((request, tally)),
         }
     }
-    let (name, why, who) = (name.to_owned(), why.to_vec(), who.cloned());
+    let (name, why) = (name.to_owned(), why.to_vec());
     if !modules.is_empty() {
-        let (name, why, who) = (name.clone(), why.clone(), who.clone());
-        draft.rules.push(Rule { name, why, patterns: Patterns::Modules(modules), who, action });
+        let (name, why, asking) = (name.clone(), why.clone(), asking.clone());
+        draft.rules.push(Rule { name, why, patterns: Patterns::Modules(modules), asking, action });
     }
     if !requests.is_empty() {
         let name = format!("{name}-requests");
         let mut why = why;
         why.push("No record tells what these names stood for.".to_owned());
-        draft.rules.push(Rule { name, why, patterns: Patterns::Requests(requests), who, action });
+        draft.rules.push(Rule { name, why, patterns: Patterns::Requests(requests), asking, action });
     }
 }
 
@@ -269,10 +359,14 @@ fn slug(who: &Who) -> String {
     let of = |names: &[String], users: Users| names.join("-") + if users == Users::Others { "-users" } else { "" };
     match who {
         Who::Units(names, users) | Who::Exes(names, users) => of(names, *users),
-        Who::Container(name, userns) => {
+        Who::Container { name, unit, userns } => {
             let name = name.as_ref().map_or("containers".to_owned(), |name| format!("container-{name}"));
+            let name = match unit.as_deref() {
+                None | Some(NO_UNIT) => name,
+                Some(unit) => format!("{name}-{unit}"),
+            };
             match userns {
-                Some(super::who::Namespaces::Other) => name + "-userns",
+                Some(Namespaces::Other) => name + "-userns",
                 _ => name,
             }
         }

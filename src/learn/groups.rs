@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use crate::policy::pattern;
 use crate::text::Text;
 
-use super::line::{Line, Module, text};
+use super::keys::{keys, request_pattern};
+use super::line::{Line, text};
 use super::tally::{Day, Tally};
-use super::who::Who;
+use super::who::{Common, Who};
 
 /// So many groups are told apart, and
 const GROUPS: usize = 50_000;
@@ -37,7 +37,9 @@ pub enum What {
 pub enum Role {
     /// Permitted; it is what the name stood for.
     Permitted,
-    /// As above, of counts, which tell less of who asked.
+    /// As above, and there already: nobody judged it, and the next time it may be absent.
+    Live,
+    /// Permitted, of counts, which tell less of who asked.
     Counted,
     /// Permitted; something else needed it, or it was sized.
     Needed,
@@ -75,6 +77,8 @@ pub struct Counts {
     pub unclear: u64,
     /// Records without a time, or with one that no clock can have told.
     pub timeless: u64,
+    /// Records with a time that is yet to come.
+    pub early: u64,
     /// Requests left out because there are too many groups.
     pub left_out: u64,
 }
@@ -93,6 +97,7 @@ pub struct Groups {
 /// Reads lines; one for each thread.
 pub struct Learner {
     trusts_likely: bool,
+    latest: Day,
     numbers: HashMap<Key, usize>,
     tallies: Vec<Tally>,
     hosts: HashMap<String, u32>,
@@ -114,10 +119,11 @@ enum Shape {
 }
 
 impl Learner {
-    /// Nothing yet. `trusts_likely`: the policy will have `trust = "likely"`.
-    pub fn new(trusts_likely: bool) -> Learner {
+    /// Nothing yet. `trusts_likely`: the policy will have `trust = "likely"`. A day after `latest` is not believed.
+    pub fn new(trusts_likely: bool, latest: Day) -> Learner {
         Learner {
             trusts_likely,
+            latest,
             numbers: HashMap::new(),
             tallies: Vec::new(),
             hosts: HashMap::new(),
@@ -148,16 +154,18 @@ impl Learner {
             None => 1,
             Some(count) => self.grown(line, count, met),
         };
-        let Counts { requests: all, counted, newer, unclear, timeless, left_out, .. } = &mut self.counts;
+        let Counts { requests: all, counted, newer, unclear, timeless, early, left_out, .. } = &mut self.counts;
         *all = all.saturating_add(requests);
         if line.thinned.is_some() {
             *counted = counted.saturating_add(requests);
         }
         *newer = newer.saturating_add(u64::from(line.v > 1));
-        let last = text(&line.time).and_then(Day::of);
-        let first = text(&line.since).and_then(Day::of);
+        let told = [&line.since, &line.time].map(|time| text(time).and_then(Day::of));
+        let [first, last] = told.map(|day| day.filter(|day| *day <= self.latest));
         let days = first.or(last).zip(last.or(first));
-        *timeless = timeless.saturating_add(u64::from(days.is_none()));
+        let is_early = told.iter().flatten().any(|day| *day > self.latest);
+        *early = early.saturating_add(u64::from(is_early));
+        *timeless = timeless.saturating_add(u64::from(days.is_none() && !is_early));
         match shape {
             Shape::Groups(groups) => {
                 let host = self.host(text(&line.host));
@@ -210,11 +218,13 @@ impl Learner {
         }
         let Some(keys) = keys(line, self.trusts_likely) else { return Shape::Unclear };
         let name = request_pattern(line.request.name.get());
+        let common = Common::of(line.requester.as_ref());
         let watched = text(&line.verdict.rule).filter(|_| line.verdict.action.get() == "block");
         let mut numbers = Vec::with_capacity(keys.len());
         for key in keys {
             let Some(number) = self.number(key) else { return Shape::LeftOut };
             if let Some(tally) = self.tallies.get_mut(number) {
+                tally.share(common);
                 if let Some(name) = &name {
                     tally.name(name);
                 }
@@ -257,7 +267,7 @@ impl Learner {
     /// All that was read by `learners` together.
     pub fn together(learners: impl IntoIterator<Item = Learner>) -> Groups {
         let mut learners = learners.into_iter();
-        let mut all = learners.next().unwrap_or_else(|| Learner::new(false));
+        let Some(mut all) = learners.next() else { return Groups::default() };
         learners.for_each(|learner| all.join(learner));
         // In the order of their names, so that the numbers say nothing of who was read first.
         let mut names: Vec<(String, u32)> = std::mem::take(&mut all.hosts).into_iter().collect();
@@ -297,7 +307,7 @@ impl Tally {
 
 impl Counts {
     fn add(&mut self, other: Counts) {
-        let Counts { requests, counted, foreign, newer, unclear, timeless, left_out } = other;
+        let Counts { requests, counted, foreign, newer, unclear, timeless, early, left_out } = other;
         for (ours, theirs) in [
             (&mut self.requests, requests),
             (&mut self.counted, counted),
@@ -305,100 +315,12 @@ impl Counts {
             (&mut self.newer, newer),
             (&mut self.unclear, unclear),
             (&mut self.timeless, timeless),
+            (&mut self.early, early),
             (&mut self.left_out, left_out),
         ] {
             *ours = ours.saturating_add(theirs);
         }
     }
-}
-
-/// The groups that a line belongs to; none if it says what is not known here.
-fn keys(line: &Line<'_>, trusts_likely: bool) -> Option<Vec<Key>> {
-    let verdict = &line.verdict;
-    let decided = match text(&verdict.module) {
-        Some(module) => Some(What::Module(module_pattern(module)?)),
-        None => None,
-    };
-    let is_permitted = match verdict.action.get() {
-        "allow" | "allow-sysctl" => true,
-        "block" => !verdict.enforced,
-        _ => return None,
-    };
-    let requester = line.requester.as_ref();
-    let is_count = line.thinned.is_some();
-    let who = if is_count { Who::of_counted(requester) } else { Who::of(requester, trusts_likely) };
-    let key = |role, what| Key { role, what, who: who.clone() };
-    let asked = || request_pattern(line.request.name.get()).map(What::Request);
-    if !is_permitted {
-        let role = if verdict.rule.is_some() { Role::BlockedByRule } else { Role::BlockedByDefault };
-        // Without a module and without a rule it was no policy that refused.
-        let what = decided.or_else(|| verdict.rule.as_ref().and_then(|_| asked()));
-        return Some(what.map(|what| key(role, what)).into_iter().collect());
-    }
-    let is_sized = verdict.action.get() == "allow-sysctl" || !line.sysctl.is_empty();
-    let Some(modules) = line.modules.as_ref().filter(|_| !is_count) else {
-        // What the default decided on is what the name stood for; of a rule's it is not known.
-        let what = match decided {
-            Some(decided) if verdict.rule.is_none() && !is_sized => Some(decided),
-            None if verdict.rule.is_none() => None,
-            _ => asked(),
-        };
-        return Some(what.map(|what| key(Role::Counted, what)).into_iter().collect());
-    };
-    if modules.is_empty() {
-        // A line of modprobe.d runs a command under a name that is no module's: that name was judged.
-        return Some(decided.map(|what| key(Role::Permitted, what)).into_iter().collect());
-    }
-    let is_target = |module: &&Module<'_>| module.needed_as.get() == "target";
-    let is_there = |module: &Module<'_>| matches!(module.state.get(), "live" | "builtin");
-    // Then modprobe looks no further.
-    if modules.iter().filter(is_target).all(is_there) && modules.iter().any(|module| is_target(&module)) {
-        return Some(Vec::new());
-    }
-    let mut keys = Vec::new();
-    for module in modules {
-        // What is live may be absent the next time; what is built in stays.
-        let role = match module.state.get() {
-            "builtin" => continue,
-            _ if is_target(&module) => Role::Permitted,
-            _ => Role::Needed,
-        };
-        keys.push(key(role, What::Module(module_pattern(module.name.get())?)));
-    }
-    if is_sized {
-        const CONNTRACK: &str = "nf_conntrack";
-        let is_conntrack = |module: &Module<'_>| module.name.get() == CONNTRACK && !is_there(module);
-        let sized = match decided {
-            _ if modules.iter().any(is_conntrack) => Some(What::Module(CONNTRACK.to_owned())),
-            decided if verdict.action.get() == "allow-sysctl" => decided,
-            _ => None,
-        };
-        keys.extend(sized.map(|what| key(Role::Sized, what)));
-    }
-    Some(keys)
-}
-
-/// The pattern for a module's name; none if no module can be called that (`possible`, policy/parse/rules.rs).
-fn module_pattern(name: &str) -> Option<String> {
-    let is_possible =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'=' | b'@' | b'~');
-    let is_name = !name.is_empty() && name.len() <= 255 && name.bytes().all(is_possible);
-    is_name.then(|| name.replace('-', "_"))
-}
-
-/// The pattern for a name that was asked for, in printable ASCII: other bytes stand for any, so that nothing is hidden
-/// from whoever reads the policy. None if no rule could hold it.
-fn request_pattern(name: &str) -> Option<String> {
-    let bytes = Text::unescape(name)?.0;
-    let mut pattern = String::with_capacity(bytes.len());
-    for run in bytes.chunk_by(|one, next| one.is_ascii_graphic() == next.is_ascii_graphic()) {
-        match std::str::from_utf8(run) {
-            Ok(text) if run.iter().all(u8::is_ascii_graphic) => pattern.push_str(&pattern::literal(text)),
-            _ => run.iter().for_each(|_| pattern.push('?')),
-        }
-    }
-    let is_possible = !bytes.contains(&0) && !name.ends_with('…') && pattern.len() <= pattern::MAX_LENGTH;
-    (is_possible && !pattern.is_empty()).then_some(pattern)
 }
 
 #[cfg(test)]

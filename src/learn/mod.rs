@@ -6,6 +6,7 @@
 
 mod draft;
 mod groups;
+mod keys;
 mod line;
 mod past;
 mod render;
@@ -19,6 +20,7 @@ pub use draft::{Draft, Options, draft};
 pub use groups::{Counts, Groups, Learner};
 pub use past::{Change, Changes, Judge, Sum};
 pub use render::render;
+pub use tally::Day;
 
 /// Calls `each` with every line that is not empty.
 fn lines(mut text: &[u8], mut each: impl FnMut(&[u8])) {

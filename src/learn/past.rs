@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::audit::Entry;
 use crate::audit::who::{Who, short};
-use crate::model::{Action, Closure, Files, Parent, Record, Requester, Task};
+use crate::model::{Action, Closure, Files, ModuleState, Parent, Record, Requester, Task};
 use crate::policy::{Policy, decide};
 use crate::text::Text;
 
@@ -65,6 +65,8 @@ pub struct Changes {
     pub counted: u64,
     /// Lines that are no records.
     pub foreign: u64,
+    /// Records with a time that is yet to come.
+    pub early: u64,
     /// Requests of changes that there was no room for.
     pub left_out: u64,
 }
@@ -73,13 +75,14 @@ pub struct Changes {
 pub struct Judge<'a> {
     policy: &'a Policy,
     paths: Vec<&'a str>,
+    latest: Day,
     changes: Changes,
 }
 
 impl<'a> Judge<'a> {
-    /// Nothing yet.
-    pub fn new(policy: &'a Policy) -> Judge<'a> {
-        Judge { policy, paths: policy.executables(), changes: Changes::default() }
+    /// Nothing yet. A day after `latest` is not believed.
+    pub fn new(policy: &'a Policy, latest: Day) -> Judge<'a> {
+        Judge { policy, paths: policy.executables(), latest, changes: Changes::default() }
     }
 
     /// Takes whole lines.
@@ -94,20 +97,29 @@ impl<'a> Judge<'a> {
     /// All that was read by `judges` together.
     pub fn together(judges: impl IntoIterator<Item = Judge<'a>>) -> Changes {
         let mut all = Changes::default();
-        for Changes { changes, judged, counted, foreign, left_out } in judges.into_iter().map(|judge| judge.changes) {
+        for Changes { changes, judged, counted, foreign, early, left_out } in
+            judges.into_iter().map(|judge| judge.changes)
+        {
             all.judged = all.judged.saturating_add(judged);
             all.counted = all.counted.saturating_add(counted);
             all.foreign = all.foreign.saturating_add(foreign);
+            all.early = all.early.saturating_add(early);
             all.left_out = all.left_out.saturating_add(left_out);
             changes.into_iter().for_each(|(change, sum)| all.add(change, sum));
         }
         all
     }
 
-    /// Judges by what the record says of the closure, with all that was live then.
+    /// Judges by what the record says of the closure, as if nothing of it had been live: what was may be absent the next
+    /// time.
     fn judge(&mut self, record: Record) {
         self.changes.judged = self.changes.judged.saturating_add(1);
-        let Record { time, host, request, requester, verdict: then, modules, .. } = record;
+        let Record { time, host, request, requester, verdict: then, mut modules, .. } = record;
+        let day = time.as_deref().and_then(Day::of);
+        self.changes.early = self.changes.early.saturating_add(u64::from(day > Some(self.latest)));
+        for module in modules.iter_mut().filter(|module| module.state == ModuleState::Live) {
+            module.state = ModuleState::Absent;
+        }
         let closure = Closure { modules, ..Closure::default() };
         let requester = self.remembered(requester);
         let verdict = decide(self.policy, &request, &closure, &requester);
@@ -132,7 +144,7 @@ impl<'a> Judge<'a> {
             module: verdict.module,
             rule_then: then.rule.map(|rule| Text::from(rule.as_str())),
         };
-        let day = time.as_deref().and_then(Day::of).map(|day| day.to_string());
+        let day = day.filter(|day| *day <= self.latest).map(|day| day.to_string());
         let sum = Sum { count: 1, first: day.clone(), last: day, hosts: host.into_iter().collect() };
         self.changes.add(change, sum);
     }
@@ -200,6 +212,10 @@ mod tests {
             + "\n"
     }
 
+    fn latest() -> Day {
+        Day::of("2026-11-30T").unwrap()
+    }
+
     const ALLOWED: &str = r#"{"action":"allow","enforced":true,"source":"default"}"#;
     const BLOCKED: &str = r#"{"action":"block","enforced":true,"rule":"old","source":"p:1","module":"x"}"#;
     const WATCHED: &str = r#"{"action":"block","enforced":false,"rule":"old","source":"p:1","module":"x"}"#;
@@ -211,7 +227,7 @@ mod tests {
         let policy = parse(&[Source::new("p.toml", policy.into())]).unwrap();
         let nft = "/usr/sbin/nft (deleted)";
         let change = |verdict: &str, exe: &str| {
-            let mut judge = Judge::new(&policy);
+            let mut judge = Judge::new(&policy, latest());
             judge.read((line(verdict, "null", exe) + "cut o").as_bytes());
             let changes = Judge::together([judge]);
             assert_eq!((changes.judged, changes.foreign), (1, 1));
@@ -231,7 +247,7 @@ mod tests {
     #[test]
     fn changes_are_summed_up_in_any_order() {
         let policy = parse(&[Source::new("p", b"version = 1\n[defaults]\naction = \"block\"\n".to_vec())]).unwrap();
-        let mut judges = [Judge::new(&policy), Judge::new(&policy)];
+        let mut judges = [Judge::new(&policy, latest()), Judge::new(&policy, latest())];
         let [one, other] = &mut judges;
         one.read(line(ALLOWED, "\"a.service\"", "/x").repeat(3).as_bytes());
         other.read(line(ALLOWED, "\"a.service\"", "/x").replace("11-20", "11-21").as_bytes());

@@ -9,10 +9,10 @@ use toml_writer::ToTomlValue;
 use crate::model::Action;
 use crate::text::Text;
 
-use super::draft::{Draft, Options, Patterns, Rule};
+use super::draft::{Asking, Draft, Options, Patterns, Rule};
 use super::groups::{Groups, What};
 use super::tally::Tally;
-use super::who::{Namespaces, Users, Who};
+use super::who::{Common, Namespaces, Users, Who};
 
 /// An id may have 64 bytes; so many are kept, so that a sum fits behind them.
 const ID: usize = 48;
@@ -67,7 +67,7 @@ fn write(text: &mut String, draft: &Draft, groups: &Groups, options: &Options) -
 }
 
 fn write_rule(text: &mut String, rule: &Rule, id: &str, groups: &Groups, options: &Options) -> fmt::Result {
-    let Rule { name: _, why, patterns, who, action } = rule;
+    let Rule { name: _, why, patterns, asking, action } = rule;
     writeln!(text)?;
     for line in why {
         writeln!(text, "# {line}")?;
@@ -97,7 +97,7 @@ fn write_rule(text: &mut String, rule: &Rule, id: &str, groups: &Groups, options
         writeln!(text)?;
     }
     writeln!(text, "]")?;
-    if let Some(who) = who.as_ref().and_then(|who| requester(who, *action)) {
+    if let Some(who) = requester(asking, *action) {
         writeln!(text, "requester = {who}")?;
     }
     let action = match action {
@@ -108,29 +108,43 @@ fn write_rule(text: &mut String, rule: &Rule, id: &str, groups: &Groups, options
     writeln!(text, "action = {}", quoted(action))
 }
 
-/// As the key `requester` takes it.
-fn requester(who: &Who, action: Action) -> Option<String> {
-    let users = |users: &Users| match (users, action) {
-        (Users::Root, _) => ", uid = [0]",
-        // What others were refused, root may have been permitted.
-        (Users::Others, Action::Block) => ", uid = [\"!0\"]",
-        (Users::Others | Users::Any, _) => "",
-    };
-    Some(match who {
-        Who::Units(units, whose) => format!("{{ unit = {}{} }}", list(units), users(whose)),
-        Who::Exes(exes, whose) => format!("{{ exe = {}{} }}", list(exes), users(whose)),
-        Who::Container(name, userns) => {
-            let container = name.as_ref().map_or("true".to_owned(), |name| list(std::slice::from_ref(name)));
-            let userns = match userns {
-                None => "",
-                Some(Namespaces::Host) => ", userns = \"host\"",
-                Some(Namespaces::Other) => ", userns = \"other\"",
-            };
-            format!("{{ container = {container}{userns} }}")
+/// As the key `requester` takes it; none: everybody.
+fn requester(asking: &Asking, action: Action) -> Option<String> {
+    let Asking { who, common: Common { is_root, is_in_host } } = asking;
+    let mut conditions = Vec::new();
+    let mut ask = |key: &str, value: String| conditions.push(format!("{key} = {value}"));
+    let users = match who {
+        Some(Who::Units(units, users)) => {
+            ask("unit", list(units));
+            *users
         }
-        Who::Root => "{ uid = [0] }".to_owned(),
-        Who::Unnamed | Who::Unknown => return None,
-    })
+        Some(Who::Exes(exes, users)) => {
+            ask("exe", list(exes));
+            *users
+        }
+        Some(Who::Container { name, unit, .. }) => {
+            ask("container", name.as_ref().map_or("true".to_owned(), |name| list(std::slice::from_ref(name))));
+            if let Some(unit) = unit {
+                ask("unit", list(std::slice::from_ref(unit)));
+            }
+            Users::Any
+        }
+        Some(Who::Root) => Users::Root,
+        Some(Who::Unnamed | Who::Unknown) | None => Users::Any,
+    };
+    if *is_root || users == Users::Root {
+        ask("uid", "[0]".to_owned());
+    } else if users == Users::Others && action == Action::Block {
+        // What others were refused, root may have been permitted.
+        ask("uid", list(&["!0".to_owned()]));
+    }
+    match who {
+        Some(Who::Container { userns: Some(Namespaces::Other), .. }) => ask("userns", quoted("other")),
+        Some(Who::Container { userns: Some(Namespaces::Host), .. }) => ask("userns", quoted("host")),
+        _ if *is_in_host => ask("userns", quoted("host")),
+        _ => {}
+    }
+    (!conditions.is_empty()).then(|| format!("{{ {} }}", conditions.join(", ")))
 }
 
 fn list(texts: &[String]) -> String {

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use time::Date;
+
+use super::who::Common;
+
 /// So many names asked for are kept of a group: the first in their order.
 const NAMES: usize = 8;
+
+/// Before it no record was made: a clock that says so had not been set.
+const FIRST_YEAR: i32 = 2020;
 
 /// What is counted of one group of requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +25,8 @@ pub struct Tally {
     pub names: BTreeSet<String>,
     /// The rule that blocked, or would have if it were enforced; of several the first in their order.
     pub watched: Option<String>,
+    /// What all who asked had in common; none: nobody did.
+    pub common: Option<Common>,
 }
 
 impl Tally {
@@ -29,6 +38,14 @@ impl Tally {
         if let Some(rule) = &other.watched {
             self.watch(rule);
         }
+        if let Some(common) = other.common {
+            self.share(common);
+        }
+    }
+
+    /// Keeps what one who asked has in common with those before.
+    pub(super) fn share(&mut self, common: Common) {
+        self.common = Some(self.common.map_or(common, |ours| ours.and(common)));
     }
 
     /// Counts requests that were made on these days.
@@ -65,7 +82,20 @@ impl Tally {
 pub struct Day(u32);
 
 impl Day {
-    /// Of a time as records have it. Before 2020 no record was made: a clock that says so had not been set.
+    /// The last day of which records can tell on `today`: tomorrow, since clocks differ. Any, if our own clock was not
+    /// set.
+    pub fn latest(today: Date) -> Day {
+        let number = |day: Date| {
+            u32::try_from(day.year())
+                .ok()?
+                .checked_mul(10_000)?
+                .checked_add(u32::from(u8::from(day.month())) * 100 + u32::from(day.day()))
+        };
+        let tomorrow = today.next_day().filter(|day| day.year() >= FIRST_YEAR);
+        Day(tomorrow.and_then(number).unwrap_or(u32::MAX))
+    }
+
+    /// Of a time as records have it. None if no clock that was set can have told it.
     pub fn of(time: &str) -> Option<Day> {
         let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', ..] = time.as_bytes() else { return None };
         let day = [y1, y2, y3, y4, m1, m2, d1, d2].into_iter().try_fold(0_u32, |day, digit| {
@@ -73,8 +103,9 @@ impl Day {
             day.checked_mul(10)?.checked_add(digit)
         })?;
         let (month, of_month) = (day / 100 % 100, day % 100);
-        let is_day =
-            (2020..2100).contains(&(day / 10_000)) && (1..=12).contains(&month) && (1..=31).contains(&of_month);
+        let is_day = (FIRST_YEAR.unsigned_abs()..2100).contains(&(day / 10_000))
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&of_month);
         is_day.then_some(Day(day))
     }
 }
@@ -131,6 +162,14 @@ mod tests {
         ] {
             assert_eq!(Day::of(time).map(|day| day.to_string()).as_deref(), day, "{time}");
         }
+    }
+
+    #[test]
+    fn tomorrow_is_the_latest_day() {
+        let date = |year, day| Date::from_ordinal_date(year, day).unwrap();
+        assert_eq!(Day::latest(date(2026, 365)).to_string(), "2027-01-01");
+        assert!(Day::latest(date(2026, 325)) < Day::of("2026-11-23T").unwrap());
+        assert!(Day::latest(date(1970, 1)) > Day::of("2099-12-31T").unwrap(), "a clock that was not set");
     }
 
     #[test]

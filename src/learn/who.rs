@@ -13,8 +13,9 @@ use super::unit;
 pub enum Who {
     /// By unit: patterns, sorted.
     Units(Vec<String>, Users),
-    /// By container; the name as a pattern if it is one that somebody gave.
-    Container(Option<String>, Option<Namespaces>),
+    /// By container; the name as a pattern if it is one that somebody gave. The unit as a pattern, [`NO_UNIT`] if it is
+    /// in none; none if no pattern can tell.
+    Container { name: Option<String>, unit: Option<String>, userns: Option<Namespaces> },
     /// By executable: files of the host, sorted.
     Exes(Vec<String>, Users),
     /// Root, of whom nothing else is known that lasts: threads of the kernel, who was gone when it was looked at.
@@ -37,6 +38,30 @@ pub enum Users {
     Others,
 }
 
+/// What everybody who made some requests was known to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Common {
+    /// Root of the host.
+    pub is_root: bool,
+    /// In the host's user namespace.
+    pub is_in_host: bool,
+}
+
+impl Common {
+    /// Of whoever made the request of a line: of several who may have, of all.
+    pub(super) fn of(requester: Option<&Requester<'_>>) -> Common {
+        let of = |facts: Facts<'_>| Common { is_root: facts.uid == Some(0), is_in_host: facts.userns == Some("host") };
+        let Some(requester) = requester else { return Common::default() };
+        let candidates = requester.candidates.iter().map(|task| of(Facts::of_task(task)));
+        candidates.reduce(Common::and).unwrap_or_else(|| of(Facts::of_requester(requester)))
+    }
+
+    /// What both are.
+    pub fn and(self, other: Common) -> Common {
+        Common { is_root: self.is_root && other.is_root, is_in_host: self.is_in_host && other.is_in_host }
+    }
+}
+
 /// Whose user namespace a container has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Namespaces {
@@ -46,8 +71,12 @@ pub enum Namespaces {
     Other,
 }
 
+/// As a pattern for units: none. systemd has each process of a user in one.
+pub const NO_UNIT: &str = "!*";
 /// So many candidates at most are named in one rule.
 const MANY: usize = 8;
+/// So many units at most.
+const UNITS: usize = 32;
 /// Paths below which nothing stays what it is.
 const FLEETING: [&str; 7] = ["/memfd:", "/tmp/", "/var/tmp/", "/dev/", "/proc/", "/run/", "/sys/"];
 /// The longest path that is taken for one.
@@ -102,7 +131,7 @@ impl Who {
         let Some(requester) = requester else { return Who::Unknown };
         let unit = text(&requester.unit);
         match unit.and_then(unit::container) {
-            Some(id) => Who::container(&Text::from(id).to_string(), None),
+            Some(id) => Who::container(&Text::from(id).to_string(), unit, None),
             None => Who::named(requester),
         }
     }
@@ -118,11 +147,10 @@ impl Who {
     fn of_task(facts: Facts<'_>) -> Who {
         let Facts { exe, unit, container, uid, userns, mntns } = facts;
         if let Some(container) = container {
-            return Who::container(container, userns);
+            return Who::container(container, unit, userns);
         }
         let users = if uid == Some(0) { Users::Root } else { Users::Others };
-        let unit = unit.and_then(Text::unescape).and_then(|unit| unit::pattern(std::str::from_utf8(&unit.0).ok()?));
-        if let Some(unit) = unit {
+        if let Some(unit) = unit.and_then(unit_pattern) {
             let users = if unit::is_a_persons(&unit) { users } else { Users::Any };
             return Who::Units(vec![unit], users);
         }
@@ -134,7 +162,7 @@ impl Who {
         }
     }
 
-    fn container(container: &str, userns: Option<&str>) -> Who {
+    fn container(container: &str, unit: Option<&str>, userns: Option<&str>) -> Who {
         let userns = match userns {
             Some("host") => Some(Namespaces::Host),
             Some("other") => Some(Namespaces::Other),
@@ -145,7 +173,8 @@ impl Who {
             let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\'));
             is_plain && !name.is_empty() && name.len() <= 128 && !matches!(*name, "true" | "false")
         };
-        Who::Container(Some(container).filter(|_| !is_id).filter(is_name).map(pattern::literal), userns)
+        let name = Some(container).filter(|_| !is_id).filter(is_name).map(pattern::literal);
+        Who::Container { name, unit: unit.map_or(Some(NO_UNIT.to_owned()), unit_pattern), userns }
     }
 
     /// One rule that holds for both, if a rule can name them together.
@@ -169,6 +198,35 @@ impl Who {
         match &both {
             Who::Units(names, _) | Who::Exes(names, _) if names.len() > MANY => Who::Unnamed,
             _ => both,
+        }
+    }
+
+    /// One rule by unit for all of `requesters`, if each is known by that and they run as the same users.
+    pub fn all_units<'a>(requesters: impl IntoIterator<Item = &'a Who>) -> Option<Who> {
+        let mut all: Option<(Vec<String>, Users)> = None;
+        for who in requesters {
+            let Who::Units(units, users) = who else { return None };
+            let (names, ours) = all.get_or_insert_with(|| (Vec::new(), *users));
+            if ours != users {
+                return None;
+            }
+            names.extend(units.iter().cloned());
+        }
+        let (mut names, users) = all?;
+        names.sort_unstable();
+        names.dedup();
+        (names.len() <= UNITS).then_some(Who::Units(names, users))
+    }
+
+    /// What of `common` a rule about them has to ask for as well: whatever others, whom it was not made for, could meet
+    /// it without.
+    pub fn beside(&self, common: Common) -> Common {
+        match self {
+            // Anybody can run that, in a user namespace of their own as well.
+            Who::Units(_, Users::Others) | Who::Exes(_, Users::Others) => Common { is_root: false, ..common },
+            Who::Container { unit: None, .. } => Common { is_in_host: false, ..common },
+            Who::Container { unit: Some(unit), .. } if unit == NO_UNIT => Common { is_in_host: false, ..common },
+            _ => Common::default(),
         }
     }
 
@@ -199,8 +257,13 @@ impl Who {
         };
         match self {
             Who::Units(names, users) | Who::Exes(names, users) => of(names, *users),
-            Who::Container(name, userns) => {
+            Who::Container { name, unit, userns } => {
                 let name = name.as_deref().map_or("containers".to_owned(), |name| format!("container {name}"));
+                let name = match unit.as_deref() {
+                    Some(NO_UNIT) => name + " in no unit",
+                    Some(unit) => name + " in " + &Text::from(unit).to_string(),
+                    None => name,
+                };
                 match userns {
                     None => name,
                     Some(Namespaces::Host) => name + " without a user namespace of their own",
@@ -212,6 +275,11 @@ impl Who {
             Who::Unknown => "unknown requesters".to_owned(),
         }
     }
+}
+
+/// The pattern for a unit in the printable form.
+fn unit_pattern(unit: &str) -> Option<String> {
+    unit::pattern(std::str::from_utf8(&Text::unescape(unit)?.0).ok()?)
 }
 
 impl From<Namespaces> for Namespace {
@@ -256,6 +324,14 @@ mod tests {
         Who::Exes(vec![exe.to_owned()], users)
     }
 
+    fn in_docker(userns: Option<Namespaces>) -> Who {
+        Who::Container { name: None, unit: Some("docker-*.scope".into()), userns }
+    }
+
+    fn no_unit() -> Option<String> {
+        Some(NO_UNIT.to_owned())
+    }
+
     #[test]
     fn by_unit_then_executable_then_root() {
         let id = "0123456789abcdef".repeat(4);
@@ -268,12 +344,12 @@ mod tests {
             (r#""unit":"session-3.scope","exe":"/usr/sbin/nft","uid":0"#.into(), units("session-*.scope", Users::Root)),
             (r#""unit":"user@1000.service","uid":1000"#.into(), units("user@*.service", Users::Others)),
             (r#""unit":"session-c1.scope""#.into(), units("session-*.scope", Users::Others)),
-            (container(""), Who::Container(None, None)),
-            (container(r#","userns":"other""#), Who::Container(None, Some(Namespaces::Other))),
-            (container(r#","userns":"host""#), Who::Container(None, Some(Namespaces::Host))),
-            (r#""container":"web""#.into(), Who::Container(Some("web".into()), None)),
-            (r#""container":"we\\x0ab""#.into(), Who::Container(None, None)),
-            (r#""container":"true""#.into(), Who::Container(None, None)),
+            (container(""), in_docker(None)),
+            (container(r#","userns":"other""#), in_docker(Some(Namespaces::Other))),
+            (container(r#","userns":"host""#), in_docker(Some(Namespaces::Host))),
+            (r#""container":"web""#.into(), Who::Container { name: Some("web".into()), unit: no_unit(), userns: None }),
+            (r#""container":"we\\x0ab""#.into(), Who::Container { name: None, unit: no_unit(), userns: None }),
+            (r#""container":"true","unit":"x""#.into(), Who::Container { name: None, unit: None, userns: None }),
             (r#""exe":"/usr/sbin/nft","uid":0"#.into(), exes("/usr/sbin/nft", Users::Root)),
             (r#""exe":"/usr/sbin/nft (deleted)","uid":5"#.into(), exes("/usr/sbin/nft", Users::Others)),
             (r#""exe":"/usr/sbin/nft","uid":0,"mntns":"other""#.into(), Who::Root),
@@ -326,7 +402,7 @@ mod tests {
     fn a_count_tells_of_a_container_by_its_unit() {
         let id = "0123456789abcdef".repeat(4);
         let of = |json: &str| Who::of_counted(Some(&serde_json::from_str(json).unwrap()));
-        assert_eq!(of(&format!("{{\"unit\":\"docker-{id}.scope\",\"exe\":\"/bin/x\"}}")), Who::Container(None, None));
+        assert_eq!(of(&format!("{{\"unit\":\"docker-{id}.scope\",\"exe\":\"/bin/x\"}}")), in_docker(None));
         assert_eq!(of("{\"unit\":\"a.service\"}"), units("a.service", Users::Any));
         assert_eq!(of("{}"), Who::Unnamed);
     }

@@ -3,20 +3,28 @@
 mod share;
 
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use time::OffsetDateTime;
 
 use super::{Common, exit};
 use crate::audit::packed;
 use crate::audit::read;
-use crate::host::{Host, LOG_DIR, RUN};
-use crate::learn::{self, Change, Changes, Counts, Judge, Learner};
+
+use crate::host::{Host, LOG_DIR, MAX_SOURCE, RUN};
+use crate::learn::{self, Change, Changes, Counts, Day, Judge, Learner};
 use crate::model::Action;
 use crate::policy::{self, Trust};
 use crate::text::Text;
 use share::{Open, read_all};
+
+/// So many places are named in which there were no records.
+const PLACES: usize = 4;
+/// Of records that are ahead of our clock.
+const EARLY: &str = " of a day that is yet to come: counted, but not for first and last days; set the clocks right";
 
 /// What `guard learn` can be told.
 #[derive(Args, Clone, Debug)]
@@ -37,7 +45,8 @@ pub struct Options {
     /// Print no policy, but which of the recorded requests POLICY would block that were permitted, or permit that were
     /// blocked, by whom they were made, and what decides. With --json one object a change: verdict (what POLICY says),
     /// request, who, who_is (unit, container, exe, comm, unknown), uid, rule, source, module, rule_then, count, first,
-    /// last, hosts. Executables are compared by their paths
+    /// last, hosts. Executables are compared by their paths, and what was live is taken for absent. Exit status: 1 if any
+    /// would be blocked, for checks before a rollout
     #[arg(long, value_name = "POLICY", conflicts_with_all = ["default", "trust", "bare"])]
     against: Option<PathBuf>,
 }
@@ -89,17 +98,19 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
             return exit::CANNOT_TELL;
         }
     };
-    let (text, errors) = match &policy {
+    let latest = Day::latest(OffsetDateTime::now_utc().date());
+    let (text, would_block, is_any, errors) = match &policy {
         Some(policy) => {
-            let (judges, errors) = read_all(files, || Judge::new(policy), Judge::read);
+            let (judges, errors) = read_all(files, || Judge::new(policy, latest), Judge::read);
             bar.finish_and_clear();
             let changes = Judge::together(judges);
             notes_of_changes(&changes);
-            (shown(&changes, common.json), errors)
+            let would_block = changes.changes.keys().any(|change| change.verdict == "block") || changes.left_out > 0;
+            (shown(&changes, common.json), would_block, changes.judged > 0, errors)
         }
         None => {
             let trusts_likely = Trust::from(options.trust) == Trust::Likely;
-            let (learners, errors) = read_all(files, || Learner::new(trusts_likely), Learner::read);
+            let (learners, errors) = read_all(files, || Learner::new(trusts_likely, latest), Learner::read);
             bar.finish_and_clear();
             let default = match options.default {
                 Default::Allow => Action::Allow,
@@ -109,15 +120,36 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
             let groups = Learner::together(learners);
             let draft = learn::draft(&groups, &wanted);
             notes(&groups.counts, draft.lost.len());
-            (learn::render(&draft, &groups, &wanted), errors)
+            (learn::render(&draft, &groups, &wanted), false, groups.counts.requests > groups.counts.unclear, errors)
         }
     };
     errors.iter().for_each(|error| complain!("guard: {error}"));
     if !errors.is_empty() && errors.len() >= count {
         return exit::CANNOT_TELL;
     }
+    if !is_any {
+        let remedy =
+            "name files that `guard log` shows records of, or arm the guard (`guard enable`) and wait for requests";
+        complain!("guard: no records found in {}; {remedy}", places(host, &options.files));
+        return exit::CANNOT_TELL;
+    }
+    if policy.is_none() && text.len() > MAX_SOURCE {
+        let (bytes, most) = (text.len(), MAX_SOURCE);
+        let bare = if options.bare { "" } else { "leave out the counts (--bare), or " };
+        let remedy = format!("{bare}learn of fewer hosts at once, into several files of policy.d");
+        complain!("guard: the policy has {bytes} bytes, and no policy file may have more than {most}; {remedy}");
+    }
     let written = io::stdout().write_all(text.as_bytes());
-    if errors.is_empty() && written.is_ok() { exit::GOOD } else { exit::BAD }
+    if errors.is_empty() && written.is_ok() && !would_block { exit::GOOD } else { exit::BAD }
+}
+
+/// Where records were looked for.
+fn places(host: &Host, files: &[PathBuf]) -> String {
+    let own = [RUN, LOG_DIR].map(|path| host.shown(path));
+    let all: &[PathBuf] = if files.is_empty() { &own } else { files };
+    let shown = all.iter().take(PLACES).map(|path| Text::from(path.as_os_str().as_bytes()).to_string());
+    let more = all.len().checked_sub(PLACES).filter(|more| *more > 0).map(|more| format!("{more} more"));
+    shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 fn sound(file: &Path) -> Result<policy::Policy, Vec<String>> {
@@ -159,34 +191,40 @@ fn bar(files: &[PathBuf]) -> ProgressBar {
 }
 
 fn notes(counts: &Counts, lost: usize) {
-    let Counts { requests: _, counted, foreign, newer, unclear, timeless, left_out } = counts;
-    let say = |count: u64, what: &str| {
-        if count > 0 {
-            complain!("guard: {count} {what}");
-        }
-    };
-    say(*foreign, "lines are no records (cut off, somebody else's, or a dry run's)");
-    say(*newer, "records are of a newer version; what this one does not know of them is not learned");
-    say(*unclear, "requests were passed over: their records say what this version does not know");
-    say(*counted, "requests were counted instead of written; of those only the last name of each count is known");
-    say(*timeless, "records have no time that can be believed; they count, but for first and last days");
-    say(*left_out, "requests are not learned: too many different requesters and modules; learn of fewer files at once");
-    say(
-        u64::try_from(lost).unwrap_or(u64::MAX),
-        "refusals of the records are not kept, since others were permitted the same; they stand at the policy's end",
-    );
+    let Counts { requests: _, counted, foreign, newer, unclear, timeless, early, left_out } = counts;
+    say(*foreign, "line is no record", "lines are no records", " (cut off, somebody else's, or a dry run's)");
+    let what = " of a newer version; what this one does not know of it is not learned";
+    say(*newer, "record is", "records are", what);
+    let what = " passed over: what this version does not know is on record";
+    say(*unclear, "request was", "requests were", what);
+    let what = " counted instead of written; of those only the last name of each count is known";
+    say(*counted, "request was", "requests were", what);
+    let what = " without a time that can be believed: counted, but not for first and last days";
+    say(*timeless, "record is", "records are", what);
+    say(*early, "record is", "records are", EARLY);
+    let what = " not learned: too many different requesters and modules; learn of fewer files at once";
+    say(*left_out, "request is", "requests are", what);
+    let what = " not kept, since others were permitted the same; told at the policy's end";
+    say(u64::try_from(lost).unwrap_or(u64::MAX), "refusal of the records is", "refusals of the records are", what);
 }
 
 fn notes_of_changes(changes: &Changes) {
-    let Changes { changes: _, judged: _, counted, foreign, left_out } = changes;
-    for (count, what) in [
-        (foreign, "lines are no records (cut off, somebody else's, a dry run's, or of a newer version)"),
-        (counted, "requests were counted instead of written; what they would have loaded is not known"),
-        (left_out, "requests that would be judged otherwise are not told: they are too many different ones"),
-    ] {
-        if *count > 0 {
-            complain!("guard: {count} {what}");
-        }
+    let Changes { changes: _, judged: _, counted, foreign, early, left_out } = changes;
+    let what = " (cut off, somebody else's, a dry run's, or of a newer version)";
+    say(*foreign, "line is no record", "lines are no records", what);
+    let what = " counted instead of written; what would have been loaded is not known";
+    say(*counted, "request was", "requests were", what);
+    say(*early, "record is", "records are", EARLY);
+    let what = " not told though judged otherwise: too many different ones";
+    say(*left_out, "request is", "requests are", what);
+}
+
+/// Says how many there are, if any.
+fn say(count: u64, one: &str, many: &str, what: &str) {
+    match count {
+        0 => {}
+        1 => complain!("guard: 1 {one}{what}"),
+        _ => complain!("guard: {count} {many}{what}"),
     }
 }
 
@@ -220,7 +258,8 @@ fn shown(changes: &Changes, json: bool) -> String {
                 }
             });
         let judged = changes.judged;
-        text += &format!("{judged} requests: {blocked} would be blocked that were not, {permitted} no longer\n");
+        let requests = if judged == 1 { "request" } else { "requests" };
+        text += &format!("{judged} {requests}: {blocked} would be blocked that were not, {permitted} no longer\n");
     }
     text
 }
@@ -243,5 +282,6 @@ fn for_people(change: &Change, sum: &learn::Sum) -> String {
     };
     let hosts: Vec<String> = sum.hosts.iter().map(ToString::to_string).collect();
     let hosts = if hosts.is_empty() { String::new() } else { format!(", {}", hosts.join(" ")) };
-    format!("{word} {request}  by {who}{uid}  {rule}{module}{then}  {} times{days}{hosts}", sum.count)
+    let times = if sum.count == 1 { "1 time".to_owned() } else { format!("{} times", sum.count) };
+    format!("{word} {request}  by {who}{uid}  {rule}{module}{then}  {times}{days}{hosts}")
 }

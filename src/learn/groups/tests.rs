@@ -18,10 +18,14 @@ fn line(unit: &str, verdict: &str, modules: &[&str]) -> String {
         + "\n"
 }
 
+fn latest() -> Day {
+    Day::of("2026-11-30T").unwrap()
+}
+
 const ALLOW: &str = r#""action":"allow","enforced":true,"rule":null,"module":null"#;
 
 fn read(lines: &[String]) -> Groups {
-    let mut learner = Learner::new(false);
+    let mut learner = Learner::new(false, latest());
     learner.read(lines.concat().as_bytes());
     Learner::together([learner])
 }
@@ -46,9 +50,9 @@ fn what_would_be_judged_is_what_is_learned() {
     for (verdict, modules, expected) in [
         (ALLOW.to_owned(), &nat[..], "Permitted iptable_nat 1, Needed nf_conntrack 1"),
         (ALLOW.into(), &["a-b absent target", "c absent softdep"], "Permitted a_b 1, Needed c 1"),
-        (ALLOW.into(), &["a live target", "c absent softdep"], ""),
+        (ALLOW.into(), &["a live target", "c absent softdep"], "Live a 1, Needed c 1"),
         (ALLOW.into(), &["a builtin target"], ""),
-        (ALLOW.into(), &["a live target", "b absent target", "c builtin target"], "Permitted a 1, Permitted b 1"),
+        (ALLOW.into(), &["a live target", "b absent target", "c builtin target"], "Permitted b 1, Live a 1"),
         (ALLOW.into(), &["a coming target"], "Permitted a 1"),
         (ALLOW.into(), &[], ""),
         (r#""action":"allow","enforced":true,"rule":null,"module":"bare""#.into(), &[], "Permitted bare 1"),
@@ -74,12 +78,15 @@ fn what_is_not_understood_is_counted() {
         good.replace("exact", "assumed"),
         good.replace("\"modules\"", "\"former\""),
         good.replace("2026", "1970"),
+        good.replace("2026", "2027"),
         "{\n".to_owned(),
         "\n\n".to_owned(),
     ];
     let groups = read(&lines);
-    let expected = Counts { requests: 5, foreign: 3, newer: 1, unclear: 2, timeless: 1, ..Counts::default() };
+    let expected = Counts { requests: 6, foreign: 3, newer: 1, unclear: 2, timeless: 1, early: 1, ..Counts::default() };
     assert_eq!((groups.counts, groups.groups.len()), (expected, 1));
+    let days = groups.groups.values().next().unwrap().days.unwrap();
+    assert_eq!([days.0, days.1].map(|day| day.to_string()), ["2026-11-20", "2026-11-20"]);
 }
 
 #[test]
@@ -88,7 +95,7 @@ fn memory_is_bounded_by_groups_and_hosts() {
         let line = line(&format!("u{unit}x.service"), ALLOW, &[&format!("m{module} absent target")]);
         line.replace("r1", &format!("host{}", unit * 500 + module))
     };
-    let mut learner = Learner::new(false);
+    let mut learner = Learner::new(false, latest());
     let units = GROUPS / 500 + 1;
     for unit in 0..units {
         learner.read((0..500).map(|module| of(unit, module)).collect::<String>().as_bytes());
@@ -107,7 +114,7 @@ fn the_threads_that_lines_were_read_by_make_no_difference() {
         })
         .collect();
     let whole = read(&lines);
-    let mut learners = [(); 3].map(|()| Learner::new(false));
+    let mut learners = [(); 3].map(|()| Learner::new(false, latest()));
     for (at, line) in lines.iter().enumerate().rev() {
         learners[at % 5 % 3].read(line.as_bytes());
     }
