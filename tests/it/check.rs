@@ -206,6 +206,10 @@ fn what_this_host_cannot_tell_or_sizes_otherwise_is_found() {
     let [found] = found.as_slice() else { panic!("{found:?}") };
     assert!(found.starts_with("warning cannot-tell rule \"a\" asks who") && found.contains("locked down"), "{found}");
     assert_eq!(status, Some(1));
+    let another = "[[rule]]\nid = 'z'\nmodules = ['sctp']\naction = 'allow'\nrequester = { uid = 7 }\n";
+    let (found, _) = host.found(&(rule("allow") + another));
+    let [one, other] = found.as_slice() else { panic!("{found:?}") };
+    assert!(one.contains("rule \"a\" asks who") && other.contains("rule \"z\" asks who"), "{found:?}");
     host.put("sys/module/module/parameters/enable_dups_trace", "N\n");
     host.put("etc/modprobe.d/own.conf", "options nf_conntrack hashsize=1000\n");
     let (found, _) = host.found(&rule("block"));

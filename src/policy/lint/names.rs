@@ -113,7 +113,9 @@ impl<'a> Names<'a> {
             say("modules", first, words);
         }
         for (entry, near) in &self.asked_slips {
-            let message = format!("no module and no alias of {kernel}: {}", written("requests", &[entry]));
+            let own = written("requests", &[entry]);
+            let near = spelt_as(near, &own);
+            let message = format!("no module and no alias of {kernel}: {own}");
             let words = Words::new("unknown-request", Level::Warning, message, format!("did you mean `{near}`?"));
             say("requests", entry, words);
         }
@@ -147,6 +149,12 @@ const PARTS: usize = 2;
 /// Spellings that are one to a person.
 fn spelt(name: &str) -> String {
     name.to_ascii_lowercase().replace('-', "_")
+}
+
+/// `name`, with a hyphen where `own` has one: an index has none.
+fn spelt_as(name: &str, own: &str) -> String {
+    let own = own.chars().map(Some).chain(std::iter::repeat(None));
+    name.chars().zip(own).map(|(sign, own)| if sign == '_' && own == Some('-') { '-' } else { sign }).collect()
 }
 
 /// Which of `names` is `entry` but for a slip of a finger; `own` is how many bytes of that tell it apart.

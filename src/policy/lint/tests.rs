@@ -155,6 +155,8 @@ fn blocks_that_are_only_recorded_are_told_once() {
     let watch = "[defaults]\nenforce = false\n";
     assert_eq!(found(&format!("{watch}{two}"), &Facts::default()), ["note watch-only - 3"]);
     assert_eq!(found(watch, &Facts::default()), [""; 0]);
+    let one = files(&[&format!("{watch}{}", rules(&[("block", "modules = [\"a\"]")]))], &Facts::default());
+    assert!(one[0].finding.message.starts_with("1 block rule is only recorded"), "{}", one[0].finding.message);
     assert_eq!(found("[defaults]\nenforce = false\naction = \"block\"\n", &Facts::default()), ["note watch-only - 3"]);
 }
 
@@ -178,7 +180,7 @@ fn kernel() -> Facts {
             "xt_MASQUERADE",
         ]),
         builtins: names(&["ext4", "unix"]),
-        aliases: names(&["net-pf-1*", "crypto-aes", "fs-btrfs", "fs-nfs", "fs-ext4"]),
+        aliases: names(&["net-pf-1*", "crypto-aes", "fs_btrfs", "fs_nfs", "fs_ext4"]),
         stands_for: [("ip_conntrack".to_owned(), vec!["nf_conntrack".into()]), ("dccp".to_owned(), vec![])].into(),
     };
     Facts { modules: Some(modules), ..Facts::default() }
