@@ -42,6 +42,12 @@ impl Text {
     }
 }
 
+/// `1 rule`, `2 rules`.
+pub fn counted(count: usize, word: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {word}{plural}")
+}
+
 /// `bytes`, if they are their own printable form, as nearly all are; told cheaply, so some are missed.
 pub fn plain(bytes: &[u8]) -> Option<&str> {
     let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'[' | b']'..=b'~'));

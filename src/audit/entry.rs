@@ -57,6 +57,15 @@ impl Entry {
         }
     }
 
+    /// Whether it is none because it has the form of a later version: one begins with `{"v":N`.
+    pub fn is_newer(&self) -> bool {
+        let Entry::Foreign(line) = self else { return false };
+        let Some(rest) = line.as_bytes().strip_prefix(b"{\"v\":") else { return false };
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let version = rest.get(..digits).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<u32>().ok());
+        rest.get(digits) == Some(&b',') && version.is_some_and(|version| version > 1)
+    }
+
     /// When it was made; `None` for a line that does not say.
     pub fn time(&self) -> Option<&str> {
         match self {
@@ -165,7 +174,20 @@ mod tests {
         assert_eq!((back.thinned, back.one_name, back.requester), (7, false, Who::default()));
         for foreign in [&b"{\"v\":1"[..], b"", b"\xff", b"null", b"[]", b"{\"v\":1,\"thinned\":-1}"] {
             assert_eq!(read(foreign), Entry::Foreign(Text::from(foreign)));
+            assert!(!read(foreign).is_newer());
         }
+        for (line, is_newer) in [
+            (&b"{\"v\":2,\"time\":7}"[..], true),
+            (b"{\"v\":12,\"request\":{\"na", true),
+            (b"{\"v\":1,\"time\":7}", false),
+            (b"{\"v\":2", false),
+            (b"{\"v\":-2,", false),
+            (b"{\"v\":99999999999,", false),
+            (b"x{\"v\":2,", false),
+        ] {
+            assert_eq!(read(line).is_newer(), is_newer, "{}", line.escape_ascii());
+        }
+        assert!(!Entry::Record(Box::new(record)).is_newer());
     }
 
     #[test]

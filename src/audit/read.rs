@@ -30,6 +30,7 @@ const COUNTS: usize = 65_536;
 pub struct Entries {
     sources: Vec<Source>,
     counted: HashMap<(String, String), u64>,
+    last: usize,
 }
 
 /// All entries of `host`: the log and what it was before, the spool, and the counts that have not come out yet.
@@ -180,7 +181,12 @@ fn parse(line: &[u8]) -> Entry {
 
 impl Entries {
     fn new(sources: Vec<Source>) -> Entries {
-        Entries { sources, counted: HashMap::new() }
+        Entries { sources, counted: HashMap::new(), last: 0 }
+    }
+
+    /// Which of the readers had the entry that came last.
+    pub fn last_reader(&self) -> usize {
+        self.last
     }
 
     /// None yet.
@@ -215,6 +221,7 @@ impl Iterator for Entries {
             let times = self.sources.iter_mut().enumerate();
             let times = times.filter_map(|(at, source)| Some((source.peek()?.to_owned(), at)));
             let (_, at) = times.min()?;
+            self.last = at;
             match self.sources.get_mut(at)?.next()? {
                 Ok(Entry::Thinned(thinned)) => {
                     if let Some(entry) = self.only_new(thinned) {

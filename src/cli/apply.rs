@@ -5,6 +5,7 @@ use super::{Common, check, exit, ways};
 use crate::host::{HOOKS, Host, POLICY_IN_FORCE};
 use crate::policy::{self, applied};
 use crate::requester;
+use crate::text::counted;
 
 /// Checks the sources and writes them, checked and resolved, where the helper reads them; where that is armed, the
 /// `install` lines follow.
@@ -53,17 +54,17 @@ pub fn apply(host: &Host, common: &Common) -> Result<String, ()> {
         nothing_applied(host);
         return Err(());
     }
-    let rules = policy.rules.len();
+    let rules = counted(policy.rules.len(), "rule");
     let target = host.shown(POLICY_IN_FORCE);
     let failed = |error: String| complain!("guard: {}: {error}; the policy in force stays", target.display());
     let bytes = applied::encode(&applied::Applied::new(policy, &sources)).map_err(failed)?;
     // The helper refuses a file that others may write to, whatever it says: then it is written anew.
     let is_taken = host.policy_in_force().failures.is_empty();
     if is_taken && host.read(POLICY_IN_FORCE, bytes.len()).is_ok_and(|present| present == bytes) {
-        return Ok(format!("policy in force already: {rules} rules from {}", check::names(&sources)));
+        return Ok(format!("policy in force already: {rules} from {}", check::names(&sources)));
     }
     host.put_in_force(&bytes).map_err(|error| failed(format!("write: {error}")))?;
-    Ok(format!("policy in force: {rules} rules from {}", check::names(&sources)))
+    Ok(format!("policy in force: {rules} from {}", check::names(&sources)))
 }
 
 /// What decides then. That need not be what was applied last: it may be damaged, or of another version.

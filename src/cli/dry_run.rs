@@ -59,11 +59,16 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
         } else {
             text(&judgement, &settings, &judge.open_rules(&judgement, &requester), terminal)
         };
-        if out.write_all(shown.as_bytes()).is_err() {
+        if let Err(error) = out.write_all(shown.as_bytes()) {
+            super::unsaid(&error);
             return exit::CANNOT_TELL;
         }
     }
-    if out.flush().is_err() { exit::CANNOT_TELL } else { worst }
+    if let Err(error) = out.flush() {
+        super::unsaid(&error);
+        return exit::CANNOT_TELL;
+    }
+    worst
 }
 
 /// A name as given, or for `-` every line of standard input.

@@ -6,7 +6,9 @@
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write;
-        let _ = writeln!(std::io::stdout(), $($words)*);
+        if let Err(error) = writeln!(std::io::stdout(), $($words)*) {
+            $crate::cli::unsaid(&error);
+        }
     }};
 }
 
@@ -37,9 +39,10 @@ mod umh;
 mod ways;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -63,7 +66,7 @@ pub struct Common {
     /// Print JSON: one object a line
     #[arg(long, global = true)]
     json: bool,
-    /// Judge by FILE instead of the policy in force
+    /// Judge by FILE instead of the policy in force: for --dry-run, check and test
     #[arg(long, global = true, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Read the host whose files lie below DIR (DIR/etc, DIR/proc, DIR/sys, DIR/lib/modules)
@@ -188,13 +191,14 @@ pub fn run() -> ExitCode {
         );
         return ExitCode::from(exit::CANNOT_TELL);
     }
-    if matches!(
+    let only_tells = matches!(
         verb,
         Verb::Check { .. } | Verb::Test { .. } | Verb::Doctor { .. } | Verb::Status | Verb::Log(_) | Verb::Learn(_)
-    ) {
+    );
+    if only_tells {
         end_with_the_reader();
     }
-    code(with_host(&common, |host| match verb {
+    let status = with_host(&common, |host| match verb {
         Verb::Check { file } => check::run(host, &common, file.as_deref()),
         Verb::Test { file } => test::run(host, &common, &file),
         Verb::Apply => apply::run(host, &common),
@@ -205,7 +209,24 @@ pub fn run() -> ExitCode {
         Verb::Log(options) => log::run(host, &common, &options),
         Verb::Metrics(options) => metrics::run(host, &common, &options),
         Verb::Learn(options) => learn::run(host, &common, &options),
-    }))
+    });
+    code(if only_tells { told(status) } else { status })
+}
+
+/// Whether something that was to be read was lost.
+static IS_UNSAID: AtomicBool = AtomicBool::new(false);
+
+/// Standard output did not take something: says so, once. That a reader left is no failure.
+fn unsaid(error: &io::Error) {
+    if error.kind() != io::ErrorKind::BrokenPipe && !IS_UNSAID.swap(true, Ordering::Relaxed) {
+        complain!("guard: standard output: write: {error}");
+    }
+}
+
+/// The status of what only tells: not good if some of it was lost.
+fn told(status: u8) -> u8 {
+    let is_lost = status == exit::GOOD && IS_UNSAID.load(Ordering::Relaxed);
+    if is_lost { exit::BAD } else { status }
 }
 
 /// Written to a pipe whose reader left, who only tells ends quietly as other tools do. Who changes something goes on.

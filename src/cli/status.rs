@@ -12,6 +12,7 @@ use crate::judge;
 use crate::model::{Setting, Value};
 use crate::policy::Policy;
 use crate::requester::recorder;
+use crate::text::counted;
 
 /// So many columns hold a column for what covers a way.
 const ALIGNED: usize = 100;
@@ -178,7 +179,7 @@ fn print(status: &Status) {
         let tone = if way.covered { Tone::Good } else { Tone::Warning };
         way.lines(is_aligned).iter().for_each(|(label, text)| line(tone, label, text));
     }
-    line(Tone::Quiet, "policy", &format!("{} ({} rules)", status.policy, status.rules));
+    line(Tone::Quiet, "policy", &format!("{} ({})", status.policy, counted(status.rules, "rule")));
     match &status.recorder {
         Recorder { works: true, requests, .. } => {
             let requests = requests.unwrap_or(0);

@@ -80,7 +80,11 @@ fn judged(host: &Host, common: &Common, file: &Path) -> Result<u8, Vec<String>> 
         }
     }
     if !common.json {
-        say!("{passed} passed, {failed} failed, {skipped} skipped, of {}", check::names(&sources));
+        let why = match skipped {
+            0 => String::new(),
+            _ => format!(" (no such module in {kernel}: a slip, or another kernel's)"),
+        };
+        say!("{passed} passed, {failed} failed, {skipped} skipped{why}, of {}", check::names(&sources));
     }
     Ok(match (passed, failed) {
         (_, 1..) => exit::BAD,
@@ -92,9 +96,12 @@ fn judged(host: &Host, common: &Common, file: &Path) -> Result<u8, Vec<String>> 
 /// `--policy`, else what the tests name, else the files that `guard apply` would put in force.
 fn sources(host: &Host, common: &Common, file: &Path, named: Option<&str>) -> Result<Vec<Source>, Vec<String>> {
     let beside = named.map(|named| file.parent().unwrap_or(Path::new("")).join(named));
-    match common.policy.as_ref().or(beside.as_ref()) {
-        Some(file) => Host::policy_file(file).map(|source| vec![source]).map_err(|error| vec![error.to_string()]),
-        None => host.policy_sources().map_err(|findings| findings.iter().map(ToString::to_string).collect()),
+    match (common.policy.as_ref(), &beside) {
+        (Some(file), _) => Host::policy_file(file).map(|source| vec![source]).map_err(|error| vec![error.to_string()]),
+        (None, Some(policy)) => Host::policy_file(policy)
+            .map(|source| vec![source])
+            .map_err(|error| vec![format!("{}: policy: {error}, or judge by another with --policy", file.display())]),
+        (None, None) => host.policy_sources().map_err(|findings| findings.iter().map(ToString::to_string).collect()),
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Case, Cause, Finding, Seen};
 use crate::conntrack::{self, Goals, Wanted};
 use crate::judge;
 use crate::modules::Says;
+use crate::text::counted;
 
 const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -98,8 +99,11 @@ pub fn look(case: &Case) -> Seen {
     findings.extend(long_chains(case, &table));
     let buckets = table.buckets.map_or_else(String::new, |buckets| format!(", {buckets} buckets"));
     let max = if table.max == 0 { "no limit".to_owned() } else { table.max.to_string() };
-    let before =
-        if overflows.is_empty() { String::new() } else { format!("; overflowed {} times before", overflows.len()) };
+    let before = if overflows.is_empty() {
+        String::new()
+    } else {
+        format!("; overflowed {} before", counted(overflows.len(), "time"))
+    };
     Seen::of(findings, format!("{} of {max} entries{buckets}{before}", table.count))
 }
 

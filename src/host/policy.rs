@@ -117,7 +117,7 @@ impl Host {
     /// Those of [`Host::read`]; the text names the path and the remedy.
     pub fn policy_file(path: &Path) -> io::Result<Source> {
         let bytes = Host::this().read(path, MAX_SOURCE).map_err(|error| {
-            let remedy = "name a policy file of at most 1 MiB";
+            let remedy = "name a file of at most 1 MiB";
             io::Error::new(error.kind(), format!("{}: cannot read: {error}; {remedy}", escaped(path)))
         })?;
         Ok(Source::new(&escaped(path), bytes))

@@ -74,18 +74,62 @@ fn a_blocked_soft_dependency_of_what_is_mounted_is_found() {
     host.put("proc/self/mountinfo", "21 1 8:1 / /data rw shared:1 - ext4 /dev/sda1 rw\n");
     let rule = "version = 1\n[[rule]]\nid = 'no-crc'\nmodules = ['crc32c*']\naction = 'block'\n";
     let (found, status) = host.found(rule);
-    let [found] = found.as_slice() else { panic!("{found:?}") };
+    let Some(found) = found.first() else { panic!("{found:?}") };
     assert!(found.starts_with("warning in-use rule \"no-crc\" blocks crc32c"), "{found}");
     assert!(found.ends_with("which this host uses: as a soft dependency of fs-ext4 (mounted on /data)"), "{found}");
     assert_eq!(status, Some(1));
-    // Nobody knows whether that is who asks, or who is passed over.
-    for rest in ["requester = { uid = ['!0'] }", "enforce = false"] {
-        assert_eq!(host.found(&format!("{rule}{rest}\n")), (vec![], Some(0)), "{rest}");
-    }
+    assert_eq!(host.found(&format!("{rule}enforce = false\n")), (vec![], Some(0)));
+    // Nobody knows whether that is who asks.
+    let (found, status) = host.found(&format!("{rule}requester = {{ uid = ['!0'] }}\n"));
+    let Some(found) = found.first() else { panic!("{found:?}") };
+    assert!(found.starts_with("note in-use") && found.contains(", for those it asks for: as a soft dep"), "{found}");
+    assert_eq!(status, Some(0));
     let before =
         "version = 1\n[[rule]]\nid = 'some'\nmodules = ['crc32c*']\naction = 'allow'\nrequester = { uid = 0 }\n";
     let (found, _) = host.found(&(before.to_owned() + rule.strip_prefix("version = 1\n").unwrap()));
     assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn every_block_of_what_is_used_is_found_by_itself() {
+    let host = Indexed::new();
+    let live = "nf_nat 1 0 - Live 0x0\nnf_conntrack 1 2 nf_nat, Live 0x0\nnf_defrag_ipv4 1 1 nf_conntrack, Live 0x0\n\
+                nf_defrag_ipv6 1 1 nf_conntrack, Live 0x0\next4 1 1 - Live 0x0\n";
+    host.put("proc/modules", live);
+    host.put("proc/self/mountinfo", "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n");
+    let rule = |id: &str, entries: &str| format!("[[rule]]\nid = '{id}'\n{entries}\naction = 'block'\n");
+    let found = |rules: &[String]| {
+        let (found, _) = host.found(&format!("version = 1\n{}", rules.concat()));
+        let lines = found.into_iter().filter(|line| line.contains(" in-use "));
+        let short = |line: String| line.replace(" which this host uses", "").replace(" in-use rule", "");
+        lines.map(short).collect::<Vec<_>>()
+    };
+    // Its soft dependency is blocked by another rule.
+    let both =
+        found(&[rule("all-nf", "modules = ['nf_conntrack']"), rule("soft", "modules = ['crc32c*', 'libcrc32c']")]);
+    assert_eq!(
+        both.iter().filter(|line| *line == "warning \"all-nf\" blocks nf_conntrack,: loaded, used by nf_nat").count(),
+        1,
+        "{both:?}"
+    );
+    assert!(both.iter().any(|line| line.starts_with("warning \"soft\" blocks ")), "{both:?}");
+    // Its dependencies are blocked by the same.
+    let all = found(&[rule("all-nf", "modules = ['nf_*']")]);
+    for module in ["nf_nat", "nf_conntrack", "nf_defrag_ipv4", "nf_defrag_ipv6"] {
+        let begin = format!("warning \"all-nf\" blocks {module},: loaded");
+        assert_eq!(all.iter().filter(|line| line.starts_with(&begin)).count(), 1, "{module}: {all:?}");
+    }
+    // By the name, and by who asks.
+    assert_eq!(
+        found(&[rule("names", "requests = ['fs-ext4', 'nf_conntrack', 'ip_conntrack']")]),
+        ["warning \"names\" blocks requests for what this host uses: nf_conntrack (loaded, used by nf_nat), \
+          fs-ext4, which leads to ext4 (mounted on /), ip_conntrack, which leads to nf_conntrack (loaded, used by nf_nat)"]
+    );
+    assert_eq!(
+        found(&[rule("root", "modules = ['nf_nat']\nrequester = { uid = 0 }")]),
+        ["note \"root\" blocks nf_nat,, for those it asks for: loaded"]
+    );
+    assert_eq!(found(&[rule("other", "requests = ['net-pf-38', 'fs-ext3']\nmodules = ['nf_*']")]), [""; 0]);
 }
 
 #[test]
@@ -162,6 +206,10 @@ fn what_this_host_cannot_tell_or_sizes_otherwise_is_found() {
     let [found] = found.as_slice() else { panic!("{found:?}") };
     assert!(found.starts_with("warning cannot-tell rule \"a\" asks who") && found.contains("locked down"), "{found}");
     assert_eq!(status, Some(1));
+    let another = "[[rule]]\nid = 'z'\nmodules = ['sctp']\naction = 'allow'\nrequester = { uid = 7 }\n";
+    let (found, _) = host.found(&(rule("allow") + another));
+    let [one, other] = found.as_slice() else { panic!("{found:?}") };
+    assert!(one.contains("rule \"a\" asks who") && other.contains("rule \"z\" asks who"), "{found:?}");
     host.put("sys/module/module/parameters/enable_dups_trace", "N\n");
     host.put("etc/modprobe.d/own.conf", "options nf_conntrack hashsize=1000\n");
     let (found, _) = host.found(&rule("block"));

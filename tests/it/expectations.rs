@@ -37,6 +37,37 @@ fn the_shipped_policies_do_what_is_expected_of_them() {
 }
 
 #[test]
+fn a_file_that_is_missing_is_told_with_the_one_that_names_it() {
+    let kernel = Kernel::unpacked();
+    let directory = tempfile::tempdir().unwrap();
+    let tests = directory.path().join("t.toml");
+    let missing = guard(&kernel, &[], &tests);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(!errors(&missing).contains("policy"), "{}", errors(&missing));
+    fs::write(&tests, "policy = 'gone.toml'\n[[test]]\nrequest = 'x'\nverdict = 'allow'\n").unwrap();
+    let output = guard(&kernel, &[], &tests);
+    let (named, gone) = (tests.display(), directory.path().join("gone.toml"));
+    let begins = format!("guard: {named}: policy: {}: cannot read: ", gone.display());
+    assert!(errors(&output).starts_with(&begins), "{}", errors(&output));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_full_device_is_told_once() {
+    let kernel = Kernel::unpacked();
+    let directory = tempfile::tempdir().unwrap();
+    let tests = directory.path().join("t.toml");
+    fs::write(directory.path().join("p.toml"), "version = 1\n").unwrap();
+    fs::write(&tests, "policy = 'p.toml'\n[[test]]\nrequest = ['sctp', 'nf_nat']\nverdict = 'allow'\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guard"));
+    command.arg("test").arg(&tests).arg("--root").arg(&kernel.root).args(["--kernel", &kernel.release]).env_clear();
+    let output = command.stdout(fs::File::options().write(true).open("/dev/full").unwrap()).output().unwrap();
+    let told = errors(&output);
+    assert!(told.starts_with("guard: standard output: write: ") && told.lines().count() == 1, "{told}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
 fn what_is_not_as_expected_is_told_with_what_decided() {
     let kernel = Kernel::unpacked();
     let directory = tempfile::tempdir().unwrap();
@@ -76,7 +107,9 @@ fn what_is_not_as_expected_is_told_with_what_decided() {
             "FAILED  {shown}:19: sctp: expected block, found allow by rule \"watch\" ({policy}:7) for sctp, which would \
              block if it were enforced"
         ),
-        format!("1 passed, 4 failed, 1 skipped, of {policy}"),
+        format!(
+            "1 passed, 4 failed, 1 skipped (no such module in {release}: a slip, or another kernel's), of {policy}"
+        ),
     ];
     assert_eq!(out(&output).lines().collect::<Vec<_>>(), expected);
 

@@ -70,7 +70,7 @@ fn files_are_filtered_and_summed_up() {
         "2026-11-20T12:00:50.000000Z BLOCK   net-pf-9  and 35 more like it since 2026-11-20T12:00:30.000000Z  \
          by /usr/sbin/iptables uid 7 ssh.service  {rule}\n"
     );
-    let foreign = "guard: 1 lines are no records (cut off, or somebody else's)\n";
+    let foreign = "guard: 1 line is no record (cut off, or somebody else's)\n";
     for (options, expected) in [
         (&[][..], format!("{first}{second}{count}")),
         (&["--uid", "0"], second.clone()),
@@ -91,6 +91,71 @@ fn files_are_filtered_and_summed_up() {
     assert_eq!(rows.iter().map(of).collect::<Vec<_>>(), [(36, "net-pf-9".to_owned()), (1, "iptable_nat".to_owned())]);
     let (out, _, _) = told(&["log", file, "--summary"]);
     assert_eq!(out.lines().count(), 3, "{out}");
+}
+
+#[test]
+fn lines_that_are_not_told_are_named_with_their_files() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = line(&record("x", 7, "2026-11-20T12:00:00.000000Z"));
+    let newer = whole.replace("\"v\":1", "\"v\":2").replace("\"confidence\"", "\"surety\"");
+    assert_ne!(newer, whole);
+    let files = [("a", format!("{whole}cut o\n")), ("b", whole.clone()), ("c", format!("x\n{newer}y\n"))];
+    let paths = files.map(|(name, text)| {
+        let path = root.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let [a, b, c] = paths.each_ref().map(String::as_str);
+    let (out, errors, status) = told(&["log", "--json", a, b, c]);
+    assert_eq!((out.lines().count(), status), (2, 0));
+    let expected = format!(
+        "guard: 3 lines are no records (cut off, or somebody else's): {a} (1), {c} (2)\n\
+         guard: 1 line is of a newer version; read it with that one: {c} (1)\n"
+    );
+    assert_eq!(errors, expected);
+    let of_one = "guard: 2 lines are no records (cut off, or somebody else's)\n\
+                  guard: 1 line is of a newer version; read it with that one\n";
+    assert_eq!(told(&["log", c]).1, of_one);
+}
+
+#[test]
+fn what_a_full_device_does_not_take_is_told_once() {
+    let root = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    put("proc/sys/kernel/osrelease", "6.1.0\n");
+    let records = put("records", &line(&record("x", 7, "2026-11-20T12:00:00.000000Z")).repeat(3));
+    let policy = put("p.toml", "version = 1\n");
+    let host = root.path().to_str().unwrap();
+    let run = |verb: &[&str], out: Stdio| {
+        let mut guard = Command::new(env!("CARGO_BIN_EXE_guard"));
+        let output =
+            guard.args(verb).args(["--root", host]).env_clear().stdin(Stdio::null()).stdout(out).output().unwrap();
+        (String::from_utf8(output.stderr).unwrap(), output.status)
+    };
+    for verb in [
+        &["log", &records][..],
+        &["log", "--summary", &records],
+        &["status"],
+        &["status", "--json"],
+        &["check", &policy],
+        &["--dry-run", "x"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let (errors, status) = run(verb, full.into());
+        let lost = errors.lines().filter(|line| line.starts_with("guard: standard output: write: ")).count();
+        assert_eq!(lost, 1, "{verb:?}: {errors}");
+        assert!(!status.success(), "{verb:?}");
+        // Whoever left is not told.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (errors, _) = run(verb, writer.into());
+        assert!(!errors.contains("standard output"), "{verb:?}: {errors}");
+    }
 }
 
 #[test]

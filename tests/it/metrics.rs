@@ -69,6 +69,21 @@ fn it_prints_or_replaces_a_file() {
 }
 
 #[test]
+fn a_dash_is_standard_output_and_another_ending_is_told() {
+    let (root, _) = host();
+    let directory = root.path().join("out");
+    let mut guard = Command::new(env!("CARGO_BIN_EXE_guard"));
+    guard.args(["metrics", "--output", "-", "--root"]).arg(root.path()).current_dir(&directory).env_clear();
+    let output = guard.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(requests(&String::from_utf8(output.stdout).unwrap()), 3);
+    assert_eq!((output.stderr.as_slice(), fs::read_dir(&directory).unwrap().count()), (&b""[..], 0));
+    let file = directory.join("guard.txt");
+    let (_, errors, status) = metrics(root.path(), &["--output", file.to_str().unwrap()]);
+    assert!(errors.contains("guard.txt: written; node_exporter reads only what ends in .prom"), "{errors}");
+    assert_eq!((requests(&fs::read_to_string(file).unwrap()), status), (3, 0));
+}
+
+#[test]
 fn what_cannot_be_read_or_written_is_told() {
     let (root, log) = host();
     let told = metrics(root.path(), &["--output", "/no/such/directory/guard.prom"]);

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use crate::doctor::{Live, live_modules};
 use crate::host::Host;
 use crate::judge::{Judge, Judgement};
-use crate::model::{Action, Caller, Confidence, IndexHealth, NeededAs, Request, Requester};
-use crate::policy::Policy;
+use crate::model::{
+    Action, Caller, Closure, Confidence, IndexHealth, Module, ModuleState, NeededAs, Request, Requester,
+};
 use crate::policy::lint::facts::Loss;
+use crate::policy::{self, Policy, Rule, pattern};
 use crate::text::Text;
 
 /// So many mount points and users of a module are named.
@@ -17,38 +19,101 @@ const NAMED: usize = 4;
 struct Use {
     name: Text,
     used: String,
+    way: Way,
 }
 
-/// Of what is loaded or mounted, all that would be refused to anybody who asks, were it not there yet.
+/// How a use is known.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Loaded,
+    Mounted,
+    /// A rule names a request that leads to what is loaded.
+    Requested,
+}
+
+/// A policy as it is for everybody, and for those whom its blocks ask for.
+struct Sides<'a> {
+    policy: &'a Policy,
+    everybody: Policy,
+    asked_for: Policy,
+}
+
+impl Sides<'_> {
+    fn of(policy: &Policy) -> Sides<'_> {
+        let asks = |rule: &Rule| rule.action == Action::Block && rule.requester.is_some();
+        let mut everybody = policy.clone();
+        everybody.rules.retain(|rule| !asks(rule));
+        let mut asked_for = policy.clone();
+        for rule in asked_for.rules.iter_mut().filter(|rule| asks(rule)) {
+            rule.requester = None;
+        }
+        Sides { policy, everybody, asked_for }
+    }
+}
+
+/// Of what is loaded or mounted, all that would be refused to anybody who asks, or to those whom a rule asks for, were it
+/// not there yet.
 pub fn of(host: &Host, kernel: &str, policy: &Policy) -> Vec<Loss> {
     if !may_block(policy) {
         return Vec::new();
     }
     let live = live_modules(host).unwrap_or_default();
-    let uses = live.iter().map(|live| Use { name: Text(live.name.clone()), used: loaded(host, live) });
-    let uses: Vec<Use> = uses.chain(mounted(host)).collect();
     let judge = Judge::new(host, kernel, policy).of_policy_alone();
-    let judged: Vec<(Use, Judgement)> = uses
-        .into_iter()
-        .map(|one| {
-            let request = Request { name: one.name.clone(), caller: Caller::Kernel };
-            let judgement = judge.judge(request, &somebody());
-            (one, judgement)
-        })
-        .collect();
+    let judged = |one: Use| {
+        let request = Request { name: one.name.clone(), caller: Caller::Kernel };
+        let judgement = judge.judge(request, &somebody());
+        (one, judgement)
+    };
+    let uses =
+        live.iter().map(|live| Use { name: Text(live.name.clone()), used: loaded(host, live), way: Way::Loaded });
+    let mut uses: Vec<(Use, Judgement)> = uses.chain(mounted(host)).map(judged).collect();
+    let requested = requested(policy, &uses).into_iter().map(judged).filter_map(|(one, judgement)| {
+        let leads_to = |live: &&Live| targets(&judgement).any(|name| name.as_bytes() == live.name);
+        let used = loaded(host, live.iter().find(leads_to)?);
+        Some((Use { used, ..one }, judgement))
+    });
+    let requested: Vec<(Use, Judgement)> = requested.collect();
+    uses.extend(requested);
     // What only the default keeps out comes along with whatever is permitted and needs it.
-    let brought: BTreeSet<Text> = judged
+    let brought: BTreeSet<&Text> = uses
         .iter()
         .filter(|(_, judgement)| judgement.verdict.carried_out != Action::Block)
-        .flat_map(|(_, judgement)| judgement.closure.modules.iter().map(|module| module.name.clone()))
+        .flat_map(|(_, judgement)| judgement.closure.modules.iter().map(|module| &module.name))
         .collect();
     let is_live = |name: &Text| live.iter().any(|live| live.name == name.as_bytes());
-    let losses = judged.into_iter().filter_map(|(one, judgement)| loss(policy, one, &judgement));
+    let sides = Sides::of(policy);
+    let mut losses = Vec::new();
+    for (one, judgement) in uses.iter().filter(|(_, judgement)| judgement.closure.index == IndexHealth::Intact) {
+        // Each module for itself: of several that are blocked, a verdict names one.
+        let absent = judgement.closure.modules.iter().filter(|module| module.state == ModuleState::Absent);
+        losses.extend(absent.filter_map(|module| loss(&sides, one, module)).filter(|loss| match one.way {
+            Way::Requested => loss.is_by_name,
+            Way::Mounted => true,
+            // A module that is there itself tells who uses it.
+            Way::Loaded => loss.is_softdep || loss.name == loss.module || !is_live(&loss.module),
+        }));
+    }
+    losses.retain(|loss| loss.rule.is_some() || !brought.contains(&loss.name));
     losses
-        .filter(|loss| loss.rule.is_some() || !brought.contains(&loss.name))
-        // A module that is there itself tells who uses it.
-        .filter(|loss| loss.is_softdep || loss.name == loss.module || !is_live(&loss.module) || is_mount(loss))
+}
+
+/// The names that blocks are about, other than those of `uses`.
+fn requested(policy: &Policy, uses: &[(Use, Judgement)]) -> Vec<Use> {
+    let folded = |name: &[u8]| name.iter().map(|byte| pattern::fold(*byte)).collect::<Vec<u8>>();
+    let mut known: BTreeSet<Vec<u8>> = uses.iter().map(|(one, _)| folded(one.name.as_bytes())).collect();
+    let rules = policy.rules.iter().filter(|rule| rule.action == Action::Block && rule.modules.is_none());
+    let entries = rules.flat_map(|rule| rule.requests.iter()).flat_map(|patterns| patterns.iter());
+    let literal = entries.filter(|entry| pattern::is_literal(entry.as_bytes()));
+    literal
+        .filter(|entry| known.insert(folded(entry.as_bytes())))
+        .map(|entry| Use { name: Text::from(entry), used: String::new(), way: Way::Requested })
         .collect()
+}
+
+/// What the name asked for stands for.
+fn targets(judgement: &Judgement) -> impl Iterator<Item = &Text> {
+    let targets = judgement.closure.modules.iter().filter(|module| module.needed_as == NeededAs::Target);
+    targets.map(|module| &module.name)
 }
 
 /// Whether `policy` carries out any block.
@@ -62,27 +127,42 @@ fn somebody() -> Requester {
     Requester { confidence: Confidence::Exact, ..Requester::unknown() }
 }
 
-/// `None` also where somebody, or another name, may be permitted.
-fn loss(policy: &Policy, one: Use, judgement: &Judgement) -> Option<Loss> {
-    let Judgement { closure, verdict, .. } = judgement;
-    if verdict.carried_out != Action::Block || closure.index != IndexHealth::Intact {
-        return None;
-    }
-    let rule = verdict.rule.as_ref().and_then(|id| policy.rules.iter().find(|rule| rule.id == *id));
-    let depends = rule.is_some_and(|rule| rule.requester.is_some() || rule.modules.is_none());
-    let module = verdict.module.clone()?;
+/// What `one` would lose by the block of `module`. `None` also where somebody, or another name, may be permitted.
+fn loss(sides: &Sides<'_>, one: &Use, module: &Module) -> Option<Loss> {
+    let request = Request { name: one.name.clone(), caller: Caller::Kernel };
+    let closure = Closure { modules: vec![module.clone()], ..Closure::default() };
+    let blocked_by = |policy| {
+        let verdict = policy::decide(policy, &request, &closure, &somebody());
+        (verdict.carried_out == Action::Block).then_some(verdict)
+    };
+    let (verdict, is_for_some) = match blocked_by(&sides.everybody) {
+        Some(verdict) => (verdict, false),
+        None => (blocked_by(&sides.asked_for)?, true),
+    };
+    let rules = &sides.policy.rules;
+    let rule = verdict.rule.as_ref().and_then(|id| rules.iter().find(|rule| rule.id == *id));
+    let is_by_name = rule.is_some_and(|rule| rule.modules.is_none());
+    let name = one.name.as_bytes();
     // What stands behind the rule that decides has no say.
-    let before = policy.rules.iter().take_while(|other| rule.is_none_or(|rule| rule.id != other.id));
+    let before = rules.iter().take_while(|other| rule.is_none_or(|rule| rule.id != other.id));
     let may_permit = before.filter(|rule| rule.action != Action::Block).any(|rule| {
-        let is_about = rule.modules.as_ref().is_none_or(|modules| modules.matches(module.as_bytes()));
-        is_about && (rule.requester.is_some() || rule.requests.is_some())
+        let is_about = rule.modules.as_ref().is_none_or(|modules| modules.matches(module.name.as_bytes()));
+        let is_asked = rule.requests.as_ref().is_none_or(|requests| requests.matches(name));
+        is_about && (if is_by_name { is_asked } else { rule.requester.is_some() || rule.requests.is_some() })
     });
-    if depends || may_permit {
+    // A name is about what it stands for, not about all that comes along.
+    if may_permit || (is_by_name && module.needed_as != NeededAs::Target) {
         return None;
     }
-    let decides = closure.modules.iter().find(|other| other.name == module)?;
-    let is_softdep = decides.needed_as == NeededAs::Softdep;
-    Some(Loss { rule: verdict.rule.clone(), module, name: one.name, is_softdep, used: one.used })
+    Some(Loss {
+        rule: verdict.rule,
+        module: module.name.clone(),
+        name: one.name.clone(),
+        is_softdep: module.needed_as == NeededAs::Softdep,
+        is_by_name,
+        is_for_some,
+        used: one.used.clone(),
+    })
 }
 
 fn loaded(host: &Host, live: &Live) -> String {
@@ -105,12 +185,6 @@ fn loaded(host: &Host, live: &Live) -> String {
     used
 }
 
-const MOUNTED: &str = "mounted on ";
-
-fn is_mount(loss: &Loss) -> bool {
-    loss.used.starts_with(MOUNTED)
-}
-
 /// Mounted file systems by the names that the kernel asks for them (`get_fs_type`, fs/filesystems.c).
 fn mounted(host: &Host) -> Vec<Use> {
     let text = host.read("/proc/self/mountinfo", 4 << 20).unwrap_or_default();
@@ -124,9 +198,9 @@ fn mounted(host: &Host) -> Vec<Use> {
     let shown = |places: &[String]| {
         let more = if places.len() > NAMED { " and elsewhere" } else { "" };
         let named: Vec<&str> = places.iter().take(NAMED).map(String::as_str).collect();
-        format!("{MOUNTED}{}{more}", named.join(", "))
+        format!("mounted on {}{more}", named.join(", "))
     };
-    uses.into_iter().map(|(name, places)| Use { name, used: shown(&places) }).collect()
+    uses.into_iter().map(|(name, places)| Use { name, used: shown(&places), way: Way::Mounted }).collect()
 }
 
 /// The name asked for and the mount point of a line of mountinfo (proc_pid_mountinfo(5)).

@@ -14,6 +14,7 @@ use super::{Common, exit};
 use crate::host::Host;
 use crate::policy::lint::{self, Level, Lint};
 use crate::policy::{self, Finding, Source};
+use crate::text;
 
 /// A finding, or a lint, as JSON.
 #[derive(Serialize)]
@@ -55,7 +56,8 @@ pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
     let kernel = facts.modules.as_ref().map(|modules| modules.kernel.as_str());
     lints.iter().for_each(|lint| print_lint(common, lint, kernel));
     if !common.json {
-        say!("sound: {} rules in {}; {looked_at}{}", policy.rules.len(), names(&sources), counted(&lints));
+        let rules = text::counted(policy.rules.len(), "rule");
+        say!("sound: {rules} in {}; {looked_at}{}", names(&sources), counted(&lints));
     }
     let is_any = lints.iter().any(|lint| lint.level == Level::Warning);
     if is_any { exit::BAD } else { exit::GOOD }
@@ -89,8 +91,7 @@ fn print_lint(common: &Common, lint: &Lint, kernel: Option<&str>) {
 fn counted(lints: &[Lint]) -> String {
     let count = |level, word| {
         let count = lints.iter().filter(|lint| lint.level == level).count();
-        let plural = if count == 1 { "" } else { "s" };
-        (count > 0).then(|| format!("{count} {word}{plural}"))
+        (count > 0).then(|| text::counted(count, word))
     };
     let counts: Vec<String> =
         [count(Level::Warning, "warning"), count(Level::Note, "note")].into_iter().flatten().collect();

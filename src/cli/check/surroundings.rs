@@ -72,24 +72,29 @@ pub fn hashsize(host: &Host, policy: &Policy, config: &Config) -> Option<(u32, S
     SysctlD::read(host).lookup(BUCKETS).is_none().then_some(option)
 }
 
-/// A rule that asks who, why this host can't tell, and what to do.
-pub fn unheard(host: &Host, policy: &Policy) -> Option<(String, String, String)> {
-    let rule = policy.asks_who().next()?;
+/// The rules that ask who, why this host can't tell, and what to do.
+pub fn unheard(host: &Host, policy: &Policy) -> Vec<(String, String, String)> {
+    if policy.asks_who().next().is_none() {
+        return Vec::new();
+    }
     // Of what only root sees, and of what is made when the host is armed, nothing is said too early.
     let is_seen = host.is_armed() && (!host.is_this() || nix::unistd::geteuid().is_root());
     let why = if is_seen { requester::cannot_tell(host) } else { requester::one_for_all(host) };
     if let Some(why) = why {
         let remedy = "take `requester` out: guard apply refuses the policy here";
-        return Some((rule.id.clone(), why, remedy.to_owned()));
+        return policy.asks_who().map(|rule| (rule.id.clone(), why.clone(), remedy.to_owned())).collect();
     }
-    let is_exact = policy.defaults.trust == Trust::Exact;
     let permits = |rule: &&policy::Rule| {
         rule.action != Action::Block && rule.requester.as_ref().is_some_and(|who| *who != Who::Unknown)
     };
-    let rule = policy.asks_who().find(permits).filter(|_| is_exact)?;
+    let mut rules = policy.asks_who().filter(permits).peekable();
+    if policy.defaults.trust != Trust::Exact || rules.peek().is_none() {
+        return Vec::new();
+    }
     let why = match is_seen && host.is_this() {
-        true => format!("there is no recorder: {}", recorder::state().err()?),
-        false => recorder::impossible(host)?,
+        true => recorder::state().err().map(|error| format!("there is no recorder: {error}")),
+        false => recorder::impossible(host),
     };
-    Some((rule.id.clone(), why, "set defaults.trust = \"likely\", or mend that".to_owned()))
+    let remedy = "set defaults.trust = \"likely\", or mend that";
+    why.map(|why| rules.map(|rule| (rule.id.clone(), why.clone(), remedy.to_owned())).collect()).unwrap_or_default()
 }

@@ -99,10 +99,11 @@ pub struct Unclear(BTreeMap<&'static str, u64>);
 impl Unclear {
     /// A line for each option.
     pub fn notes(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|(option, requests)| {
-            format!(
+        self.0.iter().map(|(option, requests)| match requests {
+            1 => format!("1 request that was counted, not written, is left out: its count does not tell {option}"),
+            _ => format!(
                 "{requests} requests that were counted, not written, are left out: their counts do not tell {option}"
-            )
+            ),
         })
     }
 }

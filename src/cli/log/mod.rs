@@ -8,6 +8,7 @@ mod report;
 mod summary;
 mod when;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -19,10 +20,14 @@ use crate::audit::follow::Follower;
 use crate::audit::read::{self, Entries};
 use crate::audit::{self, Entry};
 use crate::host::{Host, LOG_DIR, RUN};
+use crate::text::counted;
 use filter::{Filter, Unclear};
 use follow::Watch;
 use report::{Report, Table};
 use summary::Summary;
+
+/// So many files are named in one line.
+const NAMED: usize = 3;
 
 /// What `guard log` can be told.
 #[derive(Args, Clone, Debug)]
@@ -80,8 +85,8 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
     }
     match entries(host, &options.files) {
         Ok(mut entries) => {
-            // A reader who left is not told of it.
-            if told.all(&mut entries).and_then(|()| told.end()).is_err() {
+            if let Err(error) = told.all(&mut entries).and_then(|()| told.end()) {
+                super::unsaid(&error);
                 return exit::BAD;
             }
             let notes = told.notes();
@@ -102,7 +107,8 @@ fn follow(host: &Host, told: &mut Told<'_>) -> u8 {
         match follower.look() {
             Ok(None) => {}
             Ok(Some(entries)) => {
-                if told.all(entries).is_err() {
+                if let Err(error) = told.all(entries) {
+                    super::unsaid(&error);
                     return exit::BAD;
                 }
                 told.notes();
@@ -143,8 +149,38 @@ struct Told<'a> {
     summary: Option<Summary>,
     report: Option<Box<Report>>,
     unclear: Unclear,
-    foreign: u64,
+    files: &'a [PathBuf],
+    foreign: Foreign,
+    /// Of a newer version.
+    newer: Foreign,
     status: u8,
+}
+
+/// Lines that are not told, by the place of their file among those that are read.
+#[derive(Debug, Default)]
+struct Foreign(BTreeMap<usize, usize>);
+
+impl Foreign {
+    fn add(&mut self, at: usize) {
+        let count = self.0.entry(at).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// How many, with what they are, and of several files where.
+    fn note(&self, files: &[PathBuf], one: &str, more: &str) -> Option<String> {
+        let all: usize = self.0.values().sum();
+        let named = self
+            .0
+            .iter()
+            .filter(|_| files.len() > 1)
+            .filter_map(|(at, count)| Some(format!("{} ({count})", files.get(*at)?.display())));
+        let rest = if files.len() > 1 { self.0.len().saturating_sub(NAMED) } else { 0 };
+        let rest = (rest > 0).then(|| format!("and {rest} more"));
+        let places: Vec<String> = named.take(NAMED).chain(rest).collect();
+        let places = if places.is_empty() { String::new() } else { format!(": {}", places.join(", ")) };
+        let what = if all == 1 { one } else { more };
+        (all > 0).then(|| format!("{} {what}{places}", counted(all, "line")))
+    }
 }
 
 impl<'a> Told<'a> {
@@ -157,16 +193,19 @@ impl<'a> Told<'a> {
             summary: options.summary.then(Summary::default),
             report: None,
             unclear: Unclear::default(),
-            foreign: 0,
+            files: &options.files,
+            foreign: Foreign::default(),
+            newer: Foreign::default(),
             status: exit::GOOD,
         }
     }
 
     /// Tells of `entries`, all of them on their way when this ends.
     fn all(&mut self, entries: &mut Entries) -> io::Result<()> {
-        for entry in entries {
+        while let Some(entry) = entries.next() {
             match entry {
-                Ok(Entry::Foreign(_)) => self.foreign = self.foreign.saturating_add(1),
+                Ok(entry) if entry.is_newer() => self.newer.add(entries.last_reader()),
+                Ok(Entry::Foreign(_)) => self.foreign.add(entries.last_reader()),
                 Ok(entry) => {
                     if self.filter.admits(&entry, &mut self.unclear) {
                         self.one(&entry)?;
@@ -220,13 +259,21 @@ impl<'a> Told<'a> {
 
     /// On standard error: what was left out, and why.
     fn notes(&mut self) -> Vec<String> {
-        let foreign =
-            (self.foreign > 0).then(|| format!("{} lines are no records (cut off, or somebody else's)", self.foreign));
-        let notes: Vec<String> = foreign.into_iter().chain(std::mem::take(&mut self.unclear).notes()).collect();
+        let foreign = std::mem::take(&mut self.foreign).note(
+            self.files,
+            "is no record (cut off, or somebody else's)",
+            "are no records (cut off, or somebody else's)",
+        );
+        let newer = std::mem::take(&mut self.newer).note(
+            self.files,
+            "is of a newer version; read it with that one",
+            "are of a newer version; read them with that one",
+        );
+        let notes: Vec<String> =
+            foreign.into_iter().chain(newer).chain(std::mem::take(&mut self.unclear).notes()).collect();
         for note in &notes {
             complain!("guard: {note}");
         }
-        self.foreign = 0;
         notes
     }
 

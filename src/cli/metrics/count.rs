@@ -16,10 +16,14 @@ use crate::text::Text;
 const SERIES: usize = 200;
 /// Stands for what has no series of its own.
 const OTHER: &str = "(other)";
+/// So many of them may tell executables apart, so that there is room for units whatever users run.
+const EXECUTABLES: usize = SERIES / 2;
+/// Before 2020 no clock was right; seconds since 1970.
+const CLOCK_BEGINS: u64 = 1_577_836_800;
 /// A label's value is at most so long, bytes.
 const VALUE: usize = 128;
 
-/// Adds one entry. `now` stands in for a time that cannot be read; seconds since 1970.
+/// Adds one entry. `now` stands in for a time that cannot be read or be right; seconds since 1970.
 pub fn add(values: &mut Values, entry: &Entry, now: u64) {
     match entry {
         Entry::Record(record) => {
@@ -81,14 +85,58 @@ impl About<'_> {
         let series = if has_room(values, &request(&rule)) { request(&rule) } else { request(OTHER) };
         values.add(series, requests);
         if verdict.action == Action::Block {
-            let block = |name: &str, unit: &str| Series::new(name, &[("unit", unit), ("enforced", enforced)]);
-            let mut unit = unit(who);
-            if !has_room(values, &block("blocks_total", &unit)) {
-                OTHER.clone_into(&mut unit);
+            let mut by = By::of(who);
+            while !by.has_room(values, enforced) {
+                by = by.wider();
             }
-            values.add(block("blocks_total", &unit), requests);
-            let first = self.first.and_then(seconds).unwrap_or(now);
-            values.0.entry(block("first_block_timestamp_seconds", &unit)).or_insert(first);
+            values.add(by.series("blocks_total", enforced), requests);
+            // A clock that was behind or ahead would have it be long ago, or be recent for years.
+            let first =
+                self.first.and_then(seconds).filter(|first| (CLOCK_BEGINS..=now).contains(first)).unwrap_or(now);
+            values.0.entry(by.series("first_block_timestamp_seconds", enforced)).or_insert(first);
+        }
+    }
+}
+
+/// Who was blocked, as labels.
+struct By {
+    unit: String,
+    /// Where a unit does not tell who it is.
+    exe: Option<String>,
+}
+
+impl By {
+    fn of(who: &Who) -> By {
+        let unit = unit(who);
+        let is_anybody = matches!(unit.as_str(), "session-*.scope" | "user@*.service" | NO_UNIT);
+        By { exe: who.exe.as_ref().filter(|_| is_anybody).map(bounded), unit }
+    }
+
+    fn series(&self, name: &str, enforced: &str) -> Series {
+        let exe = self.exe.as_deref().map(|exe| ("exe", exe));
+        let labels: Vec<_> = [("unit", self.unit.as_str()), ("enforced", enforced)].into_iter().chain(exe).collect();
+        Series::new(name, &labels)
+    }
+
+    /// Whether there may be such a series; the widest is always there.
+    fn has_room(&self, values: &Values, enforced: &str) -> bool {
+        let series = self.series("blocks_total", enforced);
+        match self.exe.as_deref() {
+            _ if self.unit == OTHER => true,
+            None | Some(OTHER) => has_room(values, &series),
+            Some(_) => {
+                let all = values.0.keys().filter(|other| other.name == series.name);
+                values.0.contains_key(&series)
+                    || all.filter(|other| other.labels.contains_key("exe")).count() < EXECUTABLES
+            }
+        }
+    }
+
+    /// The next that takes in more.
+    fn wider(self) -> By {
+        match self.exe.as_deref() {
+            None | Some(OTHER) => By { unit: OTHER.to_owned(), exe: None },
+            Some(_) => By { exe: Some(OTHER.to_owned()), ..self },
         }
     }
 }
@@ -116,6 +164,9 @@ fn bounded(text: &Text) -> String {
     short(text, VALUE).to_string()
 }
 
+/// Stands for the unit of one who has none.
+const NO_UNIT: &str = "(none)";
+
 /// Who asked, as a unit without what makes each of its kind another: sessions, containers and instances come and go, and
 /// none is to have series of its own. Where there is no unit, what is known instead, in brackets.
 fn unit(who: &Who) -> String {
@@ -123,7 +174,7 @@ fn unit(who: &Who) -> String {
         Who { unit: Some(unit), .. } => bounded(&kind_of_unit(unit)),
         Who { container: Some(_), .. } => "(container)".to_owned(),
         Who { uid: None, exe: None, comm: None, .. } => "(unknown)".to_owned(),
-        Who { .. } => "(none)".to_owned(),
+        Who { .. } => NO_UNIT.to_owned(),
     }
 }
 
@@ -148,9 +199,12 @@ mod tests {
     use crate::audit::entry::samples::{HOSTILE, record};
     use crate::model::{Change, Record};
 
+    /// 2026-12-01.
+    const NOW: u64 = 1_796_083_200;
+
     fn of(entries: &[Entry]) -> Values {
         let mut values = Values::default();
-        entries.iter().for_each(|entry| add(&mut values, entry, 7));
+        entries.iter().for_each(|entry| add(&mut values, entry, NOW));
         values
     }
 
@@ -252,6 +306,64 @@ mod tests {
         assert_eq!(unit(&who(None, Some("4711"), Some(0))), "(container)");
         assert_eq!(unit(&who(None, None, Some(0))), "(none)");
         assert_eq!(unit(&who(None, None, None)), "(unknown)");
+    }
+
+    #[test]
+    fn where_a_unit_tells_nothing_the_executable_does() {
+        let blocked = |unit: Option<&str>, exe: &str| {
+            let mut record = record(b"x", 1000);
+            record.requester.task.unit = unit.map(Text::from);
+            record.requester.task.exe = Some(Text::from(exe));
+            entry(&record)
+        };
+        let values = of(&[
+            blocked(Some("session-3.scope"), "/usr/bin/mount"),
+            blocked(Some("session-4.scope"), "/usr/bin/mount"),
+            blocked(Some("session-4.scope"), "/tmp/x"),
+            blocked(Some("user@1000.service"), "/tmp/x"),
+            blocked(None, "/usr/sbin/nft"),
+            blocked(Some("ssh.service"), "/tmp/x"),
+        ]);
+        for (unit, exe, expected) in [
+            ("session-*.scope", Some("/usr/bin/mount"), 2),
+            ("session-*.scope", Some("/tmp/x"), 1),
+            ("user@*.service", Some("/tmp/x"), 1),
+            ("(none)", Some("/usr/sbin/nft"), 1),
+            ("ssh.service", None, 1),
+        ] {
+            let exe = exe.map(|exe| ("exe", exe));
+            let labels: Vec<_> = [("unit", unit), ("enforced", "true")].into_iter().chain(exe).collect();
+            assert_eq!(value(&values, "blocks_total", &labels), Some(expected), "{labels:?}");
+            assert!(value(&values, "first_block_timestamp_seconds", &labels).is_some(), "{labels:?}");
+        }
+        assert_eq!(values.count("blocks_total"), 5);
+        // Whatever users run, there is room for units.
+        let mut values = Values::default();
+        for number in 0..1000 {
+            add(&mut values, &blocked(Some("session-3.scope"), &format!("/tmp/{number}")), NOW);
+        }
+        add(&mut values, &blocked(Some("ssh.service"), "/x"), NOW);
+        assert_eq!(values.count("blocks_total"), EXECUTABLES + 2);
+        let other = [("unit", "session-*.scope"), ("enforced", "true"), ("exe", OTHER)];
+        assert_eq!(value(&values, "blocks_total", &other), Some(1000 - EXECUTABLES as u64));
+        assert_eq!(value(&values, "blocks_total", &[("unit", "ssh.service"), ("enforced", "true")]), Some(1));
+    }
+
+    #[test]
+    fn a_wrong_clock_makes_nobody_new_for_years_or_never() {
+        for (time, expected) in [
+            ("2026-11-20T12:00:00.000000Z", 1_795_176_000),
+            ("2036-01-01T00:00:00.000000Z", NOW),
+            ("1970-01-01T00:00:07.000000Z", NOW),
+            ("2019-12-31T23:59:59.000000Z", NOW),
+            ("2020-01-01T00:00:00.000000Z", CLOCK_BEGINS),
+            ("nonsense", NOW),
+        ] {
+            let mut record = record(b"x", 0);
+            record.time = Some(time.to_owned());
+            let by = [("unit", "ssh.service"), ("enforced", "true")];
+            assert_eq!(value(&of(&[entry(&record)]), "first_block_timestamp_seconds", &by), Some(expected), "{time}");
+        }
     }
 
     #[test]

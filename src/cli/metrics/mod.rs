@@ -26,7 +26,8 @@ const RULES: usize = 100;
 /// What `guard metrics` can be told.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Write to FILE, whole or not at all, readable for all; node_exporter reads what ends in .prom
+    /// Write to FILE, whole or not at all, readable for all; node_exporter reads what ends in .prom; `-` is standard
+    /// output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -34,23 +35,27 @@ pub struct Options {
 /// Prints the numbers, or writes them to a file.
 pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let file = options.output.as_deref().filter(|file| *file != Path::new("-"));
     let mut unread = Vec::new();
     let store = Store::open(host);
     let mut values = counted(host, &store, time, &mut unread);
     // Who only looks needs no right to write; for a series that goes on there has to be a state.
     if let Err(error) = &store {
         let told = format!("{}: open: {error}; counters begin anew with every run", host.shown(STATE_DIR).display());
-        if options.output.is_some() { unread.push(told) } else { complain!("guard: {told}") }
+        if file.is_some() { unread.push(told) } else { complain!("guard: {told}") }
     }
     now(host, &mut values);
     values.set("run_timestamp_seconds", &[], time);
     values.set("unreadable_parts", &[], unread.len() as u64);
     let text = if common.json { values.json() } else { values.text() };
-    let written = match &options.output {
+    let written = match file {
         None => io::stdout().write_all(text.as_bytes()),
         Some(file) => replace(file, text.as_bytes()),
     };
-    let shown = options.output.as_deref().unwrap_or(Path::new("standard output"));
+    if let Some(file) = file.filter(|file| written.is_ok() && file.extension().is_none_or(|end| end != "prom")) {
+        complain!("guard: {}: written; node_exporter reads only what ends in .prom", file.display());
+    }
+    let shown = file.unwrap_or(Path::new("standard output"));
     unread.extend(written.err().map(|error| format!("{}: write: {error}", shown.display())));
     unread.iter().for_each(|line| complain!("guard: {line}"));
     if unread.is_empty() { exit::GOOD } else { exit::BAD }

@@ -26,7 +26,11 @@ pub const FAMILIES: [(&str, &str, &str); 22] = [
     ("conntrack_buckets", "gauge", "Buckets of the table."),
     ("requests_total", "counter", "Requests on record, thinned ones included."),
     ("requests_thinned_total", "counter", "Requests that were counted instead of written."),
-    ("blocks_total", "counter", "Requests that a rule blocks, by who asked; enforced=\"false\" passed all the same."),
+    (
+        "blocks_total",
+        "counter",
+        "Requests that a rule blocks, by who asked: the unit, and for sessions and who has none the executable; enforced=\"false\" passed all the same.",
+    ),
     ("first_block_timestamp_seconds", "gauge", "When who asked was blocked for the first time on record."),
     ("modules_loaded_total", "counter", "Modules that permitted requests brought in."),
     ("sysctls_total", "counter", "Kernel settings that came with a load."),

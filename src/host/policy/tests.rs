@@ -246,9 +246,9 @@ fn a_file_that_somebody_names_is_taken_as_it_is() {
         (
             "gone",
             io::ErrorKind::NotFound,
-            "/gone: cannot read: No such file or directory (os error 2); name a policy file of at most 1 MiB",
+            "/gone: cannot read: No such file or directory (os error 2); name a file of at most 1 MiB",
         ),
-        ("", io::ErrorKind::InvalidInput, "/: cannot read: is no regular file; name a policy file of at most 1 MiB"),
+        ("", io::ErrorKind::InvalidInput, "/: cannot read: is no regular file; name a file of at most 1 MiB"),
     ] {
         let error = Host::policy_file(&root.path(path)).unwrap_err();
         assert_eq!((error.kind(), root.without_root(&error.to_string()).as_str()), (kind, found));

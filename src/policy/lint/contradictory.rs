@@ -1,6 +1,6 @@
 //! Requesters that nobody can be.
 
-use super::shadowed::{includes, includes_name};
+use super::shadowed::includes;
 use super::{Level, Lint, Subject, Words};
 use crate::model::Action;
 use crate::policy::UnknownRequester;
@@ -32,13 +32,7 @@ fn is_never(condition: &Condition) -> bool {
     let (none_of, any_of): (Vec<&Entry>, Vec<&Entry>) = condition.entries.iter().partition(|entry| entry.negated);
     let is_taken_out = |is: &Is| match is {
         Is::Range(low, high) => is_range_taken(*low, *high, &none_of),
-        Is::Text(name) if matches!(condition.key, Key::Unit | Key::Container) => {
-            none_of.iter().any(|out| match &out.is {
-                Is::Text(wide) => includes_name(wide, name),
-                wide => includes(wide.clone(), is),
-            })
-        }
-        is => none_of.iter().any(|out| includes(out.is.clone(), is)),
+        is => none_of.iter().any(|out| includes(condition.key, &out.is, is)),
     };
     if !any_of.is_empty() {
         return any_of.iter().all(|entry| is_taken_out(&entry.is));

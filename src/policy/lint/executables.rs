@@ -1,4 +1,4 @@
-//! Rules that permit whoever runs a program.
+//! Rules that permit whoever runs a program, or block who can run another.
 
 use super::facts::{Facts, File};
 use super::{Level, Lint, Subject, Words};
@@ -30,6 +30,14 @@ pub(super) fn look(subject: &Subject<'_>, facts: &Facts) -> Vec<Lint> {
                 let message = format!("rule \"{}\" permits anybody who may run {}", rule.id, super::listed(&paths));
                 let remedy = "add who: `uid = 0`, `unit`, or `userns = \"host\"`";
                 let words = Words::new("anybody", Level::Warning, message, remedy);
+                lints.push(subject.of_rule(rule, key, first, words));
+            }
+            let is_copied = is_alone && !permits && condition.entries.iter().all(|entry| !entry.negated);
+            if let Some(first) = paths.first().filter(|_| is_copied) {
+                let message = format!("rule \"{}\" does not block copies of {}", rule.id, super::listed(&paths));
+                let remedy =
+                    "leave it if nobody evades it; else block all but who may: `exe = \"!...\"`, a unit or a user";
+                let words = Words::new("copy", Level::Note, message, remedy);
                 lints.push(subject.of_rule(rule, key, first, words));
             }
             for path in condition.entries.iter().filter_map(|entry| path(&entry.is)) {

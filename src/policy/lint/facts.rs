@@ -21,8 +21,8 @@ pub struct Facts {
     pub lines: Vec<Line>,
     /// Modules whose blocks and sizes modprobe(8) and libkmod pass by, with why.
     pub unhooked: Vec<Unhooked>,
-    /// A rule that asks who, which this host can't tell: its id, why, and what to do.
-    pub unheard: Option<(String, String, String)>,
+    /// Rules that ask who, which this host can't tell: their ids, why, and what to do.
+    pub unheard: Vec<(String, String, String)>,
     /// What `sysctl.d` says of keys that the policy sets.
     pub settings: Vec<Setting>,
     /// `options nf_conntrack hashsize=N` of modprobe.d and where it stands.
@@ -77,6 +77,10 @@ pub struct Loss {
     pub name: Text,
     /// Whether that needs `module` as a soft dependency only.
     pub is_softdep: bool,
+    /// Whether the rule is about `name` alone, whatever it loads.
+    pub is_by_name: bool,
+    /// Whether the rule asks who, so that not everybody loses it.
+    pub is_for_some: bool,
     /// How it is used: `loaded`, `mounted on /`.
     pub used: String,
 }

@@ -12,8 +12,8 @@ type Cause<'a> = (Option<&'a str>, Option<&'a [u8]>);
 pub(super) fn look(subject: &Subject<'_>, facts: &Facts) -> Vec<Lint> {
     let mut by_cause: BTreeMap<Cause<'_>, Vec<&Loss>> = BTreeMap::new();
     for loss in &facts.losses {
-        // The default is one cause, whatever it keeps out.
-        let module = loss.rule.is_some().then(|| loss.module.as_bytes());
+        // The default is one cause, and so are names, whatever they keep out.
+        let module = (loss.rule.is_some() && !loss.is_by_name).then(|| loss.module.as_bytes());
         by_cause.entry((loss.rule.as_deref(), module)).or_default().push(loss);
     }
     let mut lints: Vec<Lint> = by_cause.values().filter_map(|losses| lost(subject, losses)).collect();
@@ -45,34 +45,51 @@ fn lost(subject: &Subject<'_>, losses: &[&Loss]) -> Option<Lint> {
     let uses: Vec<String> = losses
         .iter()
         .map(|loss| match (&loss.rule, loss.is_softdep) {
-            (Some(_), false) if loss.name == loss.module => loss.used.clone(),
+            (Some(_), _) if loss.is_by_name && loss.name != loss.module => {
+                format!("{}, which leads to {} ({})", loss.name, loss.module, loss.used)
+            }
+            (Some(_), false) if loss.name == loss.module && !loss.is_by_name => loss.used.clone(),
             (_, true) => format!("as a soft dependency of {} ({})", loss.name, loss.used),
-            (Some(_), false) => format!("needed by {} ({})", loss.name, loss.used),
-            (None, false) => format!("{} ({})", loss.name, loss.used),
+            (Some(_), false) if !loss.is_by_name => format!("needed by {} ({})", loss.name, loss.used),
+            (_, false) => format!("{} ({})", loss.name, loss.used),
         })
         .collect();
+    let some = if first.is_for_some { ", for those it asks for" } else { "" };
+    let uses = listed(&uses);
     let message = match &first.rule {
-        Some(rule) => format!("rule \"{rule}\" blocks {module}, which this host uses: {}", listed(&uses)),
-        None => format!("the default blocks what this host uses: {}", listed(&uses)),
+        Some(rule) if first.is_by_name => {
+            format!("rule \"{rule}\" blocks requests for what this host uses{some}: {uses}")
+        }
+        Some(rule) => format!("rule \"{rule}\" blocks {module}, which this host uses{some}: {uses}"),
+        None => format!("the default blocks what this host uses: {uses}"),
     };
-    let remedy = if losses.iter().all(|loss| loss.is_softdep) {
+    let remedy = if first.is_for_some {
+        "leave it if others ask for it; `guard --dry-run --as` with --policy tells who may"
+    } else if losses.iter().all(|loss| loss.is_softdep) {
         "the next request for what needs it is blocked: permit it, or take the soft dependency away in modprobe.d"
     } else {
         "it stays until it is unloaded, and requests for it are blocked from then; see `guard --dry-run` with --policy"
     };
-    let words = Words::new("in-use", Level::Warning, message, remedy);
-    Some(at_cause(subject, first.rule.as_deref(), &module.to_string(), words))
+    let level = if first.is_for_some { Level::Note } else { Level::Warning };
+    let words = Words::new("in-use", level, message, remedy);
+    let by = if first.is_by_name { &first.name } else { module };
+    Some(at_cause(subject, first.rule.as_deref(), &by.to_string(), words))
 }
 
-/// At the entry of the rule that matches `module`, or at the default's action.
-fn at_cause(subject: &Subject<'_>, rule: Option<&str>, module: &str, words: Words) -> Lint {
+/// At the entry of the rule that matches `name`, of a module or, where it has no modules, of a request; or at the
+/// default's action.
+fn at_cause(subject: &Subject<'_>, rule: Option<&str>, name: &str, words: Words) -> Lint {
     let Some(rule) = rule.and_then(|id| subject.policy.rules.iter().find(|rule| rule.id == id)) else {
         return subject.of_table("defaults", "action", words);
     };
-    let entries = rule.modules.iter().flat_map(|patterns| patterns.iter());
-    let mut matching = entries.filter(|entry| pattern::matches(entry.as_bytes(), module.as_bytes()));
+    let (key, patterns) = match &rule.modules {
+        Some(modules) => ("modules", Some(modules)),
+        None => ("requests", rule.requests.as_ref()),
+    };
+    let entries = patterns.into_iter().flat_map(|patterns| patterns.iter());
+    let mut matching = entries.filter(|entry| pattern::matches(entry.as_bytes(), name.as_bytes()));
     match matching.next() {
-        Some(entry) => subject.of_rule(rule, "modules", entry, words),
+        Some(entry) => subject.of_rule(rule, key, entry, words),
         None => subject.of_rule(rule, "", "", words),
     }
 }

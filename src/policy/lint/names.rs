@@ -22,7 +22,11 @@ struct Names<'a> {
     aliases: Vec<(&'a str, String)>,
     /// Nothing, but near to a module's name.
     slips: Vec<(&'a str, String)>,
+    /// Nothing, but a part of names of modules, with these.
+    parts: Vec<(&'a str, Vec<String>)>,
     missing: Vec<&'a str>,
+    /// Entries of `requests` that no module and no alias has, but nearly.
+    asked_slips: Vec<(&'a str, String)>,
     /// Entries of `requests` that no module and no alias has.
     unknown: Vec<&'a str>,
 }
@@ -40,12 +44,22 @@ impl<'a> Names<'a> {
                 Is::Nothing => match (modules.others(entry), is_typed.then(|| modules.nearest(entry)).flatten()) {
                     (Some(others), _) => names.aliases.push((entry, others)),
                     (None, Some(near)) => names.slips.push((entry, near)),
-                    (None, None) => names.missing.push(entry),
+                    (None, None) => match is_typed.then(|| modules.with_part(entry)).filter(|with| !with.is_empty()) {
+                        Some(with) => names.parts.push((entry, with)),
+                        None => names.missing.push(entry),
+                    },
                 },
             }
         }
         let requests = rule.requests.iter().flat_map(|patterns| patterns.iter());
-        names.unknown.extend(requests.filter(|entry| modules.is(entry) == Is::Nothing && !modules.may_be_asked(entry)));
+        let unknown = requests.filter(|entry| modules.is(entry) == Is::Nothing && !modules.may_be_asked(entry));
+        let unknown: Vec<&str> = unknown.collect();
+        for entry in &unknown {
+            match (unknown.len() <= TYPED).then(|| modules.nearest_request(entry)).flatten() {
+                Some(near) => names.asked_slips.push((entry, near)),
+                None => names.unknown.push(entry),
+            }
+        }
         names
     }
 
@@ -59,6 +73,14 @@ impl<'a> Names<'a> {
         for (entry, near) in &self.slips {
             let message = format!("{kernel} has no module {}", written("modules", &[entry]));
             let words = Words::new("unknown-module", Level::Warning, message, format!("did you mean `{near}`?"));
+            say("modules", entry, words);
+        }
+        let count = rule.modules.as_ref().map_or(0, |patterns| patterns.iter().count());
+        for (entry, with) in &self.parts {
+            let message = format!("{kernel} has no module {}", written("modules", &[entry]));
+            let with: Vec<String> = with.iter().map(|name| format!("`{name}`")).collect();
+            let level = if rule.action == Action::Block && count > 1 { Level::Note } else { Level::Warning };
+            let words = Words::new("unknown-module", level, message, format!("did you mean {}?", with.join(" or ")));
             say("modules", entry, words);
         }
         for (entry, others) in &self.aliases {
@@ -75,7 +97,7 @@ impl<'a> Names<'a> {
         }
         if let Some(first) = self.missing.first() {
             let all = written("modules", &self.missing);
-            let is_all = self.good == 0 && self.builtin.is_empty() && self.aliases.is_empty() && self.slips.is_empty();
+            let is_all = self.missing.len() == count;
             let message = match is_all {
                 true => format!("rule \"{}\" matches no module of {kernel}: {all}", rule.id),
                 false => format!("no module of {kernel}: {all}"),
@@ -89,6 +111,13 @@ impl<'a> Names<'a> {
                 false => Words::new("unknown-module", Level::Note, message, "leave what other kernels have"),
             };
             say("modules", first, words);
+        }
+        for (entry, near) in &self.asked_slips {
+            let own = written("requests", &[entry]);
+            let near = spelt_as(near, &own);
+            let message = format!("no module and no alias of {kernel}: {own}");
+            let words = Words::new("unknown-request", Level::Warning, message, format!("did you mean `{near}`?"));
+            say("requests", entry, words);
         }
         if let Some(first) = self.unknown.first() {
             let message = format!("no module and no alias of {kernel}: {}", written("requests", &self.unknown));
@@ -109,10 +138,42 @@ enum Is {
 
 /// Of more names that are none the nearest are not looked for.
 const TYPED: usize = 50;
-/// Names as short as this are near to too many.
+/// Names as short as this are near to too many, but for what they lack at the end, or have there too much.
 const SHORT: usize = 4;
 /// In names as long as this, two slips are still one word.
 const LONG: usize = 9;
+
+/// So many names are suggested for a part of them.
+const PARTS: usize = 2;
+
+/// Spellings that are one to a person.
+fn spelt(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
+}
+
+/// `name`, with a hyphen where `own` has one: an index has none.
+fn spelt_as(name: &str, own: &str) -> String {
+    let own = own.chars().map(Some).chain(std::iter::repeat(None));
+    name.chars().zip(own).map(|(sign, own)| if sign == '_' && own == Some('-') { '-' } else { sign }).collect()
+}
+
+/// Which of `names` is `entry` but for a slip of a finger; `own` is how many bytes of that tell it apart.
+fn nearest<'a>(entry: &str, own: usize, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    if !pattern::is_literal(entry.as_bytes()) {
+        return None;
+    }
+    let (entry, bound) = (spelt(entry), if own >= LONG { 2 } else { 1 });
+    let near = names.filter(|name| name.len().abs_diff(entry.len()) <= bound).filter_map(|name| {
+        let other = spelt(name);
+        let stem = other.trim_end_matches(|c: char| c.is_ascii_digit());
+        // Another number at the end is another thing, not another spelling.
+        let is_another = stem.len() < other.len() && stem == entry.trim_end_matches(|c: char| c.is_ascii_digit());
+        let is_cut = other.starts_with(&entry) || entry.starts_with(&other);
+        let is_near = other == entry || (!is_another && (own > SHORT || is_cut));
+        is_near.then(|| (distance(&entry, &other), name))
+    });
+    near.min().filter(|(distance, _)| *distance <= bound).map(|(_, name)| name.to_owned())
+}
 
 impl Modules {
     fn is(&self, entry: &str) -> Is {
@@ -136,18 +197,30 @@ impl Modules {
         Some(listed(&others.iter().map(ToString::to_string).collect::<Vec<_>>()))
     }
 
+    fn all(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().chain(&self.builtins).filter_map(|name| std::str::from_utf8(name).ok())
+    }
+
     /// The module whose name is `entry` but for a slip of a finger.
     fn nearest(&self, entry: &str) -> Option<String> {
-        if !pattern::is_literal(entry.as_bytes()) || entry.len() <= SHORT {
-            return None;
-        }
-        let bound = if entry.len() >= LONG { 2 } else { 1 };
-        let all = self.names.iter().chain(&self.builtins).filter_map(|name| std::str::from_utf8(name).ok());
-        let near = all.filter(|name| name.len().abs_diff(entry.len()) <= bound);
-        // A number at the end is another thing, not another spelling.
-        let stem = |name: &str| name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
-        let near = near.filter(|name| stem(name) != stem(entry)).map(|name| (distance(entry, name), name));
-        near.min().filter(|(distance, _)| *distance <= bound).map(|(_, name)| name.to_owned())
+        nearest(entry, entry.len(), self.all())
+    }
+
+    /// The alias or module that is `entry` but for a slip of a finger.
+    fn nearest_request(&self, entry: &str) -> Option<String> {
+        let aliases = self.aliases.iter().filter(|alias| pattern::is_literal(alias));
+        let aliases = aliases.filter_map(|alias| std::str::from_utf8(alias).ok());
+        // What they begin with says what they are for, and is the same for many.
+        let own = entry.rsplit(['-', '_']).next().unwrap_or(entry);
+        nearest(entry, own.len(), aliases).or_else(|| self.nearest(entry))
+    }
+
+    /// The shortest names of modules that `entry` is a part of.
+    fn with_part(&self, entry: &str) -> Vec<String> {
+        let part = format!("_{}_", spelt(entry));
+        let mut names: Vec<&str> = self.all().filter(|name| format!("_{}_", spelt(name)).contains(&part)).collect();
+        names.sort_by_key(|name| (name.len(), *name));
+        names.into_iter().take(PARTS).map(str::to_owned).collect()
     }
 
     /// Whether an alias may have a name that `entry` matches: told by how both begin.

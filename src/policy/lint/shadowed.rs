@@ -72,19 +72,23 @@ fn is_weaker(wide: &Condition, narrow: &Condition) -> bool {
     };
     let (any_of, any_narrow) = (parts(wide, false), parts(narrow, false));
     let (none_of, none_narrow) = (parts(wide, true), parts(narrow, true));
+    let key = wide.key;
     let any_holds = any_of.is_empty()
         || !any_narrow.is_empty()
-            && any_narrow.iter().all(|narrow| any_of.iter().any(|wide| includes(wide.is.clone(), &narrow.is)));
-    let none_holds = none_of.iter().all(|wide| none_narrow.iter().any(|narrow| includes(narrow.is.clone(), &wide.is)));
-    wide.key == narrow.key && any_holds && none_holds
+            && any_narrow.iter().all(|narrow| any_of.iter().any(|wide| includes(key, &wide.is, &narrow.is)));
+    let none_holds = none_of.iter().all(|wide| none_narrow.iter().any(|narrow| includes(key, &narrow.is, &wide.is)));
+    key == narrow.key && any_holds && none_holds
 }
 
-/// Whether whatever is `narrow` is `wide` as well; both are entries of one key.
-pub(super) fn includes(wide: Is, narrow: &Is) -> bool {
+/// Whether whatever is `narrow` is `wide` as well; both are entries of `key`.
+pub(super) fn includes(key: Key, wide: &Is, narrow: &Is) -> bool {
     match (wide, narrow) {
-        (Is::Range(low, high), Is::Range(from, to)) => low <= *from && *to <= high,
+        (Is::Range(low, high), Is::Range(from, to)) => low <= from && to <= high,
         (Is::Any, Is::Text(_)) => true,
-        (wide, narrow) => wide == *narrow,
+        (Is::Text(wide), Is::Text(narrow)) if matches!(key, Key::Unit | Key::Container) => {
+            pattern::covers(|byte| byte, wide.as_bytes(), narrow.as_bytes())
+        }
+        (wide, narrow) => wide == narrow,
     }
 }
 
@@ -147,9 +151,4 @@ fn file_of(rule: &Rule) -> &str {
 fn named(rules: &[&Rule]) -> String {
     let names: Vec<String> = rules.iter().map(|rule| format!("\"{}\" ({})", rule.id, rule.source)).collect();
     format!("rule {}", listed(&names))
-}
-
-/// Whether `wide` describes every unit or container that `narrow` does.
-pub(super) fn includes_name(wide: &str, narrow: &str) -> bool {
-    pattern::covers(|byte| byte, wide.as_bytes(), narrow.as_bytes())
 }

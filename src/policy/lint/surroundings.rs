@@ -6,7 +6,7 @@ use super::{Level, Lint, Subject, Words, listed};
 pub(super) fn look(subject: &Subject<'_>, facts: &Facts) -> Vec<Lint> {
     let mut lints: Vec<Lint> = facts.lines.iter().filter_map(|line| against(subject, line)).collect();
     lints.extend(unhooked(subject, facts));
-    lints.extend(facts.unheard.as_ref().and_then(|(id, why, remedy)| {
+    lints.extend(facts.unheard.iter().filter_map(|(id, why, remedy)| {
         let rule = subject.policy.rules.iter().find(|rule| rule.id == *id)?;
         let message = format!("rule \"{id}\" asks who, which this host can't tell: {why}");
         Some(subject.of_rule(rule, "requester", "", Words::new("cannot-tell", Level::Warning, message, remedy)))

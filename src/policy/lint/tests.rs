@@ -72,6 +72,23 @@ fn a_rule_that_an_earlier_one_takes_is_found() {
         (("block", with(wide, "container = true")), ("allow", who("container = [\"web\"]")), "warning shadowed b 7"),
         (("block", with(wide, "uid = [\"!0\"]")), ("allow", who("uid = [\"!0-9\"]")), "warning shadowed b 7"),
         (("block", with(wide, "uid = [\"!0-9\"]")), ("allow", who("uid = [\"!0\"]")), ""),
+        (
+            ("block", with(wide, "unit = \"ssh*.service\"")),
+            ("allow", who("unit = \"ssh.service\"")),
+            "warning shadowed b 7",
+        ),
+        (("block", with(wide, "unit = \"ssh.service\"")), ("allow", who("unit = \"ssh*.service\"")), ""),
+        (
+            ("block", with(wide, "unit = [\"!a.service\"]")),
+            ("allow", who("unit = [\"!*.service\"]")),
+            "warning shadowed b 7",
+        ),
+        (("block", with(wide, "unit = [\"!*.service\"]")), ("allow", who("unit = [\"!a.service\"]")), ""),
+        (
+            ("block", with(wide, "container = [\"web-*\"]")),
+            ("allow", who("container = [\"web-1\"]")),
+            "warning shadowed b 7",
+        ),
         // What permits has to be certain, what blocks has not.
         (("allow", with(wide, "uid = 7")), ("block", who("uid = 7")), ""),
         (("allow", with(wide, "caller = \"hook\"")), ("block", who("caller = \"hook\"")), "warning shadowed b 7"),
@@ -138,6 +155,8 @@ fn blocks_that_are_only_recorded_are_told_once() {
     let watch = "[defaults]\nenforce = false\n";
     assert_eq!(found(&format!("{watch}{two}"), &Facts::default()), ["note watch-only - 3"]);
     assert_eq!(found(watch, &Facts::default()), [""; 0]);
+    let one = files(&[&format!("{watch}{}", rules(&[("block", "modules = [\"a\"]")]))], &Facts::default());
+    assert!(one[0].finding.message.starts_with("1 block rule is only recorded"), "{}", one[0].finding.message);
     assert_eq!(found("[defaults]\nenforce = false\naction = \"block\"\n", &Facts::default()), ["note watch-only - 3"]);
 }
 
@@ -145,9 +164,23 @@ fn kernel() -> Facts {
     let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
     let modules = Modules {
         kernel: "6.1".into(),
-        names: names(&["e100", "iptable_nat", "nf_conntrack", "nf_nat", "nfs", "sctp", "snd_seq"]),
+        names: names(&[
+            "br_netfilter",
+            "e100",
+            "iptable_nat",
+            "l2tp_eth",
+            "l2tp_ip",
+            "nf_conntrack",
+            "nf_nat",
+            "nfs",
+            "sctp",
+            "snd_seq",
+            "tun",
+            "veth",
+            "xt_MASQUERADE",
+        ]),
         builtins: names(&["ext4", "unix"]),
-        aliases: names(&["net-pf-1*", "crypto-aes"]),
+        aliases: names(&["net-pf-1*", "crypto-aes", "fs_btrfs", "fs_nfs", "fs_ext4"]),
         stands_for: [("ip_conntrack".to_owned(), vec!["nf_conntrack".into()]), ("dccp".to_owned(), vec![])].into(),
     };
     Facts { modules: Some(modules), ..Facts::default() }
@@ -168,11 +201,39 @@ fn names_that_this_kernel_does_not_know_are_told_apart() {
             "modules = [\"sctp\", \"dccp\", \"efs\", \"e1000\"]",
             "note unknown-module a 5: leave what other kernels have",
         ),
+        ("block", "modules = [\"sctp\", \"tun2\"]", "warning unknown-module a 5: did you mean `tun`?"),
+        (
+            "block",
+            "modules = [\"tunn\", \"sctp\", \"dccp\",\n\"vet\", \"efs\"]",
+            "warning unknown-module a 5: did you mean `tun`?\nnote unknown-module a 5: leave what other kernels have\n\
+             warning unknown-module a 6: did you mean `veth`?",
+        ),
+        (
+            "block",
+            "modules = [\"sctp\", \"xt-masquerad\"]",
+            "warning unknown-module a 5: did you mean `xt_MASQUERADE`?",
+        ),
+        ("block", "modules = [\"xt_masquerade\"]", "warning unknown-module a 5: did you mean `xt_MASQUERADE`?"),
+        ("block", "modules = [\"conntrack\"]", "warning unknown-module a 5: did you mean `nf_conntrack`?"),
+        (
+            "block",
+            "modules = [\"sctp\", \"l2tp\", \"netfilter\"]",
+            "note unknown-module a 5: did you mean `l2tp_ip` or `l2tp_eth`?\n\
+             note unknown-module a 5: did you mean `br_netfilter`?",
+        ),
+        ("allow", "modules = [\"sctp\", \"netfilter\"]", "warning unknown-module a 5: did you mean `br_netfilter`?"),
+        ("block", "requests = [\"fs-btrf\"]", "warning unknown-request a 5: did you mean `fs-btrfs`?"),
+        ("block", "requests = [\"iptable_natt\"]", "warning unknown-request a 5: did you mean `iptable_nat`?"),
+        (
+            "block",
+            "requests = [\"fs-efs\", \"fs-ext5\", \"crypto-des\"]",
+            "note unknown-request a 5: leave what other kernels have",
+        ),
         ("block", "modules = [\"dccp\"]", "warning unknown-module a 5: take it out if no other kernel is meant"),
-        ("block", "modules = [\"dccp\", \"xt_*\"]", "note unknown-module a 5: leave what other kernels have"),
+        ("block", "modules = [\"dccp\", \"ebt_*\"]", "note unknown-module a 5: leave what other kernels have"),
         (
             "allow",
-            "modules = [\"dccp\", \"xt_*\"]",
+            "modules = [\"dccp\", \"ebt_*\"]",
             "warning unknown-module a 5: take it out if no other kernel is meant",
         ),
         ("block", "modules = [\"ext4\"]", "warning builtin a 5: take it out if no other kernel is meant"),
@@ -208,13 +269,16 @@ fn who_may_run_a_program_is_asked() {
         ("allow", "exe = \"/a\"", "warning anybody a 6"),
         ("allow", "ancestor = \"/a\", caller = \"kernel\"", "warning anybody a 6"),
         ("allow", "exe = \"!/a\"", ""),
-        ("block", "exe = \"/a\"", ""),
+        ("block", "exe = \"/a\"", "note copy a 6"),
+        ("block", "ancestor = [\"/a\", \"/unknown\"], caller = \"kernel\"", "note copy a 6"),
+        ("block", "exe = [\"!/a\"]", ""),
+        ("block", "exe = \"/a\", uid = 7", ""),
         ("allow", "exe = \"/a\", uid = 0", ""),
         ("allow", "exe = \"/gone\", uid = 0", "warning no-executable a 6"),
-        ("block", "ancestor = \"/script\"", "warning script a 6"),
-        ("block", "exe = \"/sbin/iptables\"", "warning many-programs a 6"),
+        ("block", "ancestor = \"/script\", uid = 7", "warning script a 6"),
+        ("block", "exe = \"/sbin/iptables\", uid = 7", "warning many-programs a 6"),
         ("allow", "exe = \"/usr/bin/python3\", uid = 0", "warning interpreter a 6"),
-        ("block", "exe = \"/usr/bin/python3\"", "note link a 6"),
+        ("block", "exe = \"/usr/bin/python3\", uid = 7", "note link a 6"),
         ("allow", "exe = \"/usr/bin/dockerd\", uid = 0", "note link a 6"),
         ("allow", "exe = \"/unknown\", uid = 0", ""),
     ] {
@@ -230,6 +294,8 @@ fn what_would_be_lost_is_told_by_its_cause() {
         module: module.into(),
         name: name.into(),
         is_softdep,
+        is_by_name: false,
+        is_for_some: false,
         used: used.into(),
     };
     let losses = vec![
@@ -253,6 +319,23 @@ fn what_would_be_lost_is_told_by_its_cause() {
             "warning in-use - 8: the default blocks what this host uses: sctp (loaded), tipc (loaded)",
         ]
     );
+    let by_name =
+        |name: &str, module: &str| Loss { is_by_name: true, ..loss(Some("a"), module, name, false, "loaded") };
+    let asked = Loss { is_for_some: true, ..loss(Some("b"), "nf_nat", "nf_nat", false, "loaded") };
+    let losses = vec![by_name("nf_nat", "nf_nat"), by_name("fs_ext4", "ext4"), asked];
+    let text = rules(&[
+        ("block", "requests = [\n\"nf_nat\", \"fs-ext4\"]"),
+        ("block", "modules = [\"nf_*\"]\nrequester = { uid = 0 }"),
+    ]);
+    let lints = files(&[&text], &Facts { losses, ..Facts::default() });
+    let told: Vec<_> = lints.iter().map(|lint| format!("{}: {}", short(lint), lint.finding.message)).collect();
+    assert_eq!(
+        told,
+        [
+            "warning in-use a 6: rule \"a\" blocks requests for what this host uses: nf_nat (loaded), fs_ext4, which leads to ext4 (loaded)",
+            "note in-use b 10: rule \"b\" blocks nf_nat, which this host uses, for those it asks for: loaded",
+        ]
+    );
 }
 
 #[test]
@@ -264,7 +347,7 @@ fn what_else_on_the_host_says_otherwise_is_told() {
             Unhooked { module: "x".into(), installed_by: None },
             Unhooked { module: "y".into(), installed_by: Some("m.conf:2".into()) },
         ],
-        unheard: Some(("b".into(), "why".into(), "remedy".into())),
+        unheard: ["b", "c"].map(|id| (id.into(), "why".into(), "remedy".into())).into(),
         settings: vec![Setting {
             key: ("sysctl", "net.a".into()),
             ours: "1".into(),
@@ -277,6 +360,7 @@ fn what_else_on_the_host_says_otherwise_is_told() {
     let text = rules(&[
         ("allow-sysctl", "modules = [\"nf-conntrack\"]"),
         ("block", "modules = [\"b\"]\nrequester = { uid = 7 }"),
+        ("block", "modules = [\"c\"]\nrequester = { uid = 7 }"),
     ]) + "[sysctl]\n\"net.a\" = 1\n[conntrack]\nmax = 8001\n";
     assert_eq!(
         found(&text, &facts),
@@ -286,8 +370,9 @@ fn what_else_on_the_host_says_otherwise_is_told() {
             "warning modprobe-d a 5",
             "warning modprobe-d a 5",
             "warning cannot-tell b 10",
-            "warning set-twice - 12",
-            "warning few-buckets - 14",
+            "warning cannot-tell c 15",
+            "warning set-twice - 17",
+            "warning few-buckets - 19",
         ]
     );
     let enough = text.replace("8001", "8000");

@@ -2,6 +2,7 @@
 
 use super::{Level, Lint, Subject, Words};
 use crate::model::Action;
+use crate::text::counted;
 
 pub(super) fn look(subject: &Subject<'_>) -> Option<Lint> {
     let policy = subject.policy;
@@ -12,9 +13,10 @@ pub(super) fn look(subject: &Subject<'_>) -> Option<Lint> {
         return None;
     }
     let what = match (watched, default) {
+        (1, 0) => "1 block rule is".to_owned(),
         (rules, 0) => format!("{rules} block rules are"),
         (0, _) => "the default's block is".to_owned(),
-        (rules, _) => format!("{rules} block rules and the default's block are"),
+        (rules, _) => format!("{} and the default's block are", counted(rules, "block rule")),
     };
     let message = format!("{what} only recorded: `enforce` is false for all that do not say otherwise");
     let remedy = "see `guard log --verdict block`, then take it out";

@@ -42,7 +42,7 @@ check older_unsound_said contains "$(cat /run/said)" 'the built-in default decid
 check older_unsound_armed equal "$(cat $helper)" /usr/sbin/modprobe-guard
 rule nf_nat >/etc/modprobe-guard/policy.toml
 before=$(guard log --json | wc -l)
-check older_mended contains "$(guard enable)" 'policy in force: 1 rules from /etc/modprobe-guard/policy.toml'
+check older_mended contains "$(guard enable)" 'policy in force: 1 rule from /etc/modprobe-guard/policy.toml'
 check older_in_force guard status
 check older_records equal "$(guard log --json | wc -l)" "$before"
 guard disable >/dev/null
