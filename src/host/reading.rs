@@ -4,7 +4,7 @@
 //! to be read. This task has our memory itself, as one has between vfork(2) and exec(2), but we go on meanwhile. So it
 //! may use nothing that we use: it has a stack of its own, allocates nothing, makes system calls that leave `errno`
 //! alone, and writes into buffers that we look at only when it says that they are filled. It is a process, not a thread:
-//! if it hangs, we can end all the same ([`child`](super::child)).
+//! if it hangs, we can end all the same ([`child`]).
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, OsStr, c_int, c_void};
