@@ -4,14 +4,13 @@
 //! to be read. This task has our memory itself, as one has between vfork(2) and exec(2), but we go on meanwhile. So it
 //! may use nothing that we use: it has a stack of its own, allocates nothing, makes system calls that leave `errno`
 //! alone, and writes into buffers that we look at only when it says that they are filled. It is a process, not a thread:
-//! if it hangs, we can end all the same ([`child`]).
+//! if it hangs, we can end all the same ([`child`](super::child)).
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsStr, c_int, c_void};
+use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use nix::poll::PollFlags;
 use nix::unistd::Pid;
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::child::{self, Seen, Vigil};
+use super::child::Vigil;
 
 /// Room for the task's few calls, one above the other: an element has the 16 bytes that a stack is aligned to.
 const STACK: usize = (32 << 10) / size_of::<u128>();
@@ -84,14 +83,9 @@ impl Reading {
         Ok(Reading { slots, over, vigil: Vigil::new(Pid::from_raw(task), began, patience) })
     }
 
-    /// Waits for the end; says no if the patience came to its own first.
-    fn is_over(&mut self) -> bool {
-        self.vigil.wait(self.over.as_fd(), PollFlags::POLLIN, Duration::MAX) != Seen::GivenUp
-    }
-
     /// What the files hold, as far as there is room; `None` for one that can't be read, or not within the patience.
     pub fn wait(mut self) -> impl Iterator<Item = Option<Vec<u8>>> {
-        self.is_over();
+        self.vigil.wait(self.over.as_fd(), PollFlags::POLLIN, Duration::MAX);
         self.vigil.reap();
         self.slots.iter().map(|slot| {
             // Each is taken once: ourselves are consumed. The length comes last, so the bytes are there.
@@ -101,22 +95,6 @@ impl Reading {
             Some(unsafe { Vec::from_raw_parts(slot.buffer, length, slot.room) })
         })
     }
-}
-
-/// One file, as far as there is room. On machines without [`Reading`] a child reads it.
-///
-/// # Errors
-/// `TimedOut` if it can't be read within the patience; else what nobody can read for another reason.
-pub fn once(patience: Duration, path: CString, room: usize) -> io::Result<Vec<u8>> {
-    let Ok(mut reading) = Reading::start(patience, [(path.clone(), room)]) else {
-        return child::ask(patience, &[], |out| {
-            let _ = std::fs::read(OsStr::from_bytes(path.as_bytes())).and_then(|bytes| out.write_all(&bytes));
-        });
-    };
-    if !reading.is_over() {
-        return Err(io::ErrorKind::TimedOut.into());
-    }
-    reading.wait().next().flatten().ok_or(io::ErrorKind::NotFound.into())
 }
 
 /// The task's whole life.

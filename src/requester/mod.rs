@@ -398,7 +398,7 @@ fn is_still(host: &Host, candidate: &Candidate) -> bool {
     let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
     let stat = task::Stat::read(host, &directory);
     let is_that = stat.is_some_and(|stat| candidate.started_by.is_none_or(|time| stat.started <= time));
-    is_that && (!candidate.waits || matches!(waiting::look(host, &directory), Waiting::Yes(_) | Waiting::CannotTell))
+    is_that && (!candidate.waits || waiting::look(host, &directory) != Waiting::No)
 }
 
 #[cfg(test)]

@@ -87,8 +87,6 @@ fn judge(host: &Host, waited: bool, is_young: bool, entry: Entry) -> Option<(Ent
             // It may have been killed between the two looks.
             Waiting::No if is_there() => return None,
             Waiting::No => return is_young.then_some((entry, candidate)),
-            // Whoever keeps it from being looked at is to hold up nobody.
-            Waiting::Stuck => break,
             // On its way to sleep; one that runs for long can't be told from one that is about to.
             Waiting::CannotTell => {
                 let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());

@@ -1,11 +1,6 @@
 //! Whether a task waits for a module, and where in the kernel it came to that.
 
-use std::ffi::CString;
-use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::time::Duration;
-
-use crate::host::{Host, reading};
+use crate::host::Host;
 use crate::requester::task::Stat;
 use crate::text::Text;
 
@@ -18,15 +13,7 @@ pub enum Waiting {
     No,
     /// It runs on a processor at this moment, or nobody may see.
     CannotTell,
-    /// Nobody gets to see in time: somebody keeps it from being looked at.
-    Stuck,
 }
-
-/// How long a look may take. To show a stack the kernel waits for who changes the process's program (`lock_trace`,
-/// fs/proc/base.c), and that may wait for anything.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// More of a stack nobody reads.
-const MAX_STACK: usize = 16 << 10;
 
 /// The function in which a task waits (kernel/module/kmod.c).
 const REQUEST: &[u8] = b" __request_module+";
@@ -35,24 +22,15 @@ const HELPER: &[u8] = b"call_usermodehelper_exec";
 
 /// Looks at a process or, as `PID/task/TID`, at a thread.
 pub fn look(host: &Host, task: &str) -> Waiting {
-    let path = host.shown(format!("/proc/{task}/stack")).into_os_string().into_vec();
-    let Ok(path) = CString::new(path) else { return Waiting::CannotTell };
-    let stack = || reading::once(PATIENCE, path.clone(), MAX_STACK);
-    match stack() {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Waiting::Stuck,
+    let stack = || host.read(format!("/proc/{task}/stack"), 16384).ok().filter(|stack| !stack.is_empty());
+    if let Some(first) = stack() {
         // The stack of a task that begins to run while the kernel walks it comes out as anything: that it waits is sure
         // if the stack says so, that it does not only if it says so twice and the task sleeps.
-        Ok(first) if !first.is_empty() => {
-            return match of_stack(&first) {
-                Waiting::No if Stat::read(host, task).is_some_and(|stat| stat.state == b'R') => Waiting::CannotTell,
-                Waiting::No => {
-                    let second = stack().ok().filter(|second| !second.is_empty());
-                    second.map_or(Waiting::CannotTell, |second| of_stack(&second))
-                }
-                waits => waits,
-            };
-        }
-        _ => {}
+        return match of_stack(&first) {
+            Waiting::No if Stat::read(host, task).is_some_and(|stat| stat.state == b'R') => Waiting::CannotTell,
+            Waiting::No => stack().map_or(Waiting::CannotTell, |second| of_stack(&second)),
+            waits => waits,
+        };
     }
     // A task on a processor has no stack to show; where nobody may read stacks, `wchan` tells half of it.
     match Stat::read(host, task).map(|stat| stat.state) {
