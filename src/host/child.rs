@@ -30,7 +30,6 @@ pub(super) struct Vigil {
 }
 
 /// What a wait came to.
-#[derive(PartialEq, Eq)]
 pub(super) enum Seen {
     /// What was awaited.
     Something,

@@ -1,9 +1,10 @@
 //! Who asked: the task that made the request, and what is known of it.
 //!
-//! What takes only short locks is read here (of whoever ends at that very moment it may be on us to take down the memory). What waits for a lock that others may hold for ever is read elsewhere, and
-//! what came within the time is what is known: control groups and command line by a task of their own
-//! ([`crate::host::reading`]), what takes more than a few reads by a child process ([`crate::host::child`]). Both are begun
-//! first and waited for last: what the request would load is found out meanwhile, by another processor if there is one.
+//! What takes only short locks is read here (of whoever ends at that very moment it may be on us to take down the
+//! memory). What waits for a lock that others may hold for ever is read elsewhere, and what came within the time is what
+//! is known: control groups and command line by a task of their own ([`crate::host::reading`]), what takes more than a
+//! few reads by a child process ([`crate::host::child`]). Both are begun first and waited for last: what the request
+//! would load is found out meanwhile, by another processor if there is one.
 
 mod blocked;
 pub mod cgroup;
