@@ -12,10 +12,13 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 static WAITING: AtomicI32 = AtomicI32::new(0);
 static LED_BACK: AtomicBool = AtomicBool::new(false);
 
+/// What goes on to the delegate.
+pub const PASSED_ON: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
 /// From here on signals are taken care of. One that our caller ignores stays ignored.
 pub fn watch() {
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGUSR1, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in PASSED_ON.into_iter().chain([Signal::SIGUSR1]) {
         // SAFETY: the handler makes async-signal-safe calls only.
         unsafe {
             let before = sigaction(signal, &action);
