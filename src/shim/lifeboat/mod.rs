@@ -72,9 +72,8 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
         store_identity(device, inode);
     }
     use_alternate_stack();
-    for signal in CRASHES.into_iter().chain([libc::SIGALRM]) {
-        catch(signal);
-    }
+    CRASHES.into_iter().for_each(catch);
+    catch(libc::SIGALRM);
     take_default_signals();
     // Whoever reads our standard error may be gone; the delegate gets the default again.
     // SAFETY: no handler is involved.
