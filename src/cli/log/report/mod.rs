@@ -77,6 +77,8 @@ pub struct Report {
     counts: Counts,
     /// By name, with their numbers.
     hosts: BTreeMap<String, usize>,
+    /// There are others.
+    more_hosts: bool,
     summary: Summary,
     timeline: Timeline,
     rows: VecDeque<Row>,
@@ -158,7 +160,10 @@ impl Report {
         let next = self.hosts.len();
         match self.hosts.get(&host) {
             Some(number) => Some(*number),
-            None if next >= HOSTS => None,
+            None if next >= HOSTS => {
+                self.more_hosts = true;
+                None
+            }
             None => {
                 self.hosts.insert(host, next);
                 Some(next)

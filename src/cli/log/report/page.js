@@ -75,7 +75,7 @@
   // --- what it is about
 
   const requests = plural(data.requests, "request", "requests");
-  const hosts = data.hosts.length > 3 ? `${data.hosts.length} hosts` : data.hosts.map(([name]) => name).join(", ");
+  const hosts = data.hosts.length > 3 ? `${data.hosts.length} hosts${data.more_hosts ? " and more" : ""}` : data.hosts.map(([name]) => name).join(", ");
   const span = data.bars.length ? `, ${seconds(data.bars[0].from)} to ${seconds(data.bars.at(-1).to)} UTC` : "";
   $("about").textContent = `${requests}${hosts ? ` on ${hosts}` : ""}${span}`;
   if (data.filters.length) $("about").textContent += `, only ${data.filters.join(" ")}`;

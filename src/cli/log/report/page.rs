@@ -34,6 +34,7 @@ struct Data<'a> {
     counted: u64,
     counts: Counts,
     hosts: Vec<(&'a String, usize)>,
+    more_hosts: bool,
     filters: &'a [String],
     notes: &'a [String],
     width: i64,
@@ -73,8 +74,19 @@ impl Report {
     /// # Errors
     /// What could not be drawn or written as JSON; no records are known that lead there.
     pub fn page(self, filters: &[String], notes: &[String]) -> io::Result<String> {
-        let Report { entries, counted, counts, hosts, summary, timeline, mut rows, mut changes, changes_left, table } =
-            self;
+        let Report {
+            entries,
+            counted,
+            counts,
+            hosts,
+            more_hosts,
+            summary,
+            timeline,
+            mut rows,
+            mut changes,
+            changes_left,
+            table,
+        } = self;
         let without_time = timeline.without;
         let (bars, width) = timeline.bars();
         let all: Vec<_> = summary.groups().collect();
@@ -102,6 +114,7 @@ impl Report {
             requests: total(counts),
             counted,
             counts,
+            more_hosts,
             hosts: hosts.iter().map(|(name, number)| (name, *number)).collect(),
             filters,
             notes,

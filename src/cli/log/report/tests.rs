@@ -105,7 +105,7 @@ fn hosts_are_told_apart_if_there_are_several() {
     };
     let told = page([of("r2".into(), 1), of("r1".into(), 2), of("r2".into(), 3)], &[]);
     let (_, data, _) = parts(&told);
-    assert_eq!(data["hosts"], serde_json::json!([["r1", 1], ["r2", 0]]));
+    assert_eq!((&data["hosts"], &data["more_hosts"]), (&serde_json::json!([["r1", 1], ["r2", 0]]), &false.into()));
     let rows: Vec<_> = data["rows"].as_array().unwrap().iter().map(|row| row["host"].as_u64().unwrap()).collect();
     assert_eq!(rows, [0, 1, 0]);
     let time = |second| format!("2026-11-20T12:00:{second:02}.000000Z");
@@ -118,4 +118,5 @@ fn hosts_are_told_apart_if_there_are_several() {
     let (_, data, _) = parts(&told);
     let hosts = [&data["hosts"], &data["groups"][0]["hosts"]].map(|hosts| hosts.as_array().unwrap().len());
     assert_eq!((hosts, data["rows"][HOSTS].get("host")), ([HOSTS, HOSTS], None));
+    assert_eq!(data["more_hosts"], true);
 }
