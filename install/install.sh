@@ -248,12 +248,11 @@ install_files() {
 
 # Manual pages, completions, schemas for editors. A `guard` that does not run here (built for another machine) cannot write its own.
 install_papers() {
-    for page in "$here"/install/man/*.[58]; do
-        put "$page" "/usr/share/man/man${page##*.}/${page##*/}" 644 || :
-    done
     generated=$(mktemp -d)
     if "$built/guard" generate "$generated"; then
-        put "$generated/guard.8" /usr/share/man/man8/guard.8 644 || :
+        for page in "$generated"/*.[58]; do
+            put "$page" "/usr/share/man/man${page##*.}/${page##*/}" 644 || :
+        done
         put "$generated/guard.bash" /usr/share/bash-completion/completions/guard 644 || :
         put "$generated/_guard" "$(zsh_directory)/_guard" 644 || :
         put "$generated/guard.fish" /usr/share/fish/vendor_completions.d/guard.fish 644 || :
@@ -261,7 +260,7 @@ install_papers() {
             put "$schema" "/usr/share/modprobe-guard/${schema##*/}" 644 || :
         done
     else
-        echo "install.sh: guard(8), completions and schemas: not installed, since $built/guard does not write them" >&2
+        echo "install.sh: manual pages, completions and schemas: not installed, since $built/guard does not write them" >&2
     fi
     rm -rf -- "$generated"
 }

@@ -176,6 +176,16 @@ const OPTIONS: &[(u8, &[u8], Meaning)] = &[
     (b'h', b"help", Meaning::LoadsNothing),
 ];
 
+/// The options with which no module is loaded, each with its dashes; of a letter and its long names, the letter first.
+pub fn load_nothing() -> impl Iterator<Item = String> {
+    let mut before = 0;
+    OPTIONS.iter().filter(|(_, _, meaning)| *meaning == Meaning::LoadsNothing).flat_map(move |(short, long, _)| {
+        let is_new = short.is_ascii_alphabetic() && std::mem::replace(&mut before, *short) != *short;
+        let letter = is_new.then(|| format!("-{}", char::from(*short)));
+        letter.into_iter().chain([format!("--{}", String::from_utf8_lossy(long))])
+    })
+}
+
 /// A long name as getopt_long(3) reads it: whole, or any beginning that fits only options of one meaning.
 fn long_option(name: &[u8]) -> Option<Meaning> {
     if let Some((_, _, meaning)) = OPTIONS.iter().find(|(_, long, _)| *long == name) {

@@ -149,6 +149,35 @@ def filters_choose_rows_and_groups():
         assert page.shown() == 0 and page.shown("groups") == 0
 
 
+def hosts_of_a_fleet_are_told_apart():
+    every = records()
+    for at, one in enumerate(every):
+        # Of the first kind, which are blocked, six are of the one host and four of the other.
+        if "host" in one:
+            one["host"] = "edge2" if at % 8 == 0 and at < 32 else "edge1"
+    with Page("log", write("fleet", every)) as page:
+        host = Select(page.id("host"))
+        assert [option.text for option in host.options] == ["any", "edge1", "edge2"]
+        first = '#groups tbody tr:not([hidden]) td'
+        cells = lambda: [cell.text for cell in page.driver.find_elements(By.CSS_SELECTOR, first)][:8]
+        host.select_by_visible_text("edge2")
+        assert page.shown() == 4 and page.shown("groups") == 1, (page.shown(), page.shown("groups"))
+        assert page.id("groups-about").text == "1 of 6 groups, 4 requests", page.id("groups-about").text
+        assert page.id("rows-about").text.endswith("tells no host"), page.id("rows-about").text
+        # Numbers and times are those of the host.
+        assert cells()[0] == "4" and cells()[6:] == ["2026-11-20 00:00:00", "2026-11-20 00:24:00"], cells()
+        host.select_by_visible_text("edge1")
+        # The hostile one is of that host too; a count tells none.
+        assert page.shown() == 37 and page.shown("groups") == 5, (page.shown(), page.shown("groups"))
+        page.verdict("block")
+        assert page.shown() == 7
+        page.id("clear").click()
+        assert page.shown() == 42 and page.id("groups-about").text == "6 of 6 groups, 76 requests", page.id("groups-about").text
+        assert host.first_selected_option.text == "any" and cells()[0] == "35", cells()
+    with Page("log", write("r", records())) as page:
+        assert not page.driver.find_elements(By.ID, "host"), "there is one host"
+
+
 def charts_tell_and_choose():
     with Page("log", write("r", records())) as page:
         counts = [sum(bar["counts"][at] for bar in page.data["bars"]) for at in range(4)]
@@ -415,6 +444,7 @@ def main():
 
 CHECKS = [
     "filters_choose_rows_and_groups",
+    "hosts_of_a_fleet_are_told_apart",
     "charts_tell_and_choose",
     "hostile_text_is_text",
     "nothing_leaves_the_page_and_nothing_else_runs",

@@ -14,8 +14,10 @@ use crate::audit::journal;
 use crate::audit::line::{self, Loudness};
 use crate::host::Host;
 
-const DEV_LOG: &str = "/dev/log";
-const DEV_KMSG: &str = "/dev/kmsg";
+/// syslog(3)'s socket.
+pub const DEV_LOG: &str = "/dev/log";
+/// The kernel's log, for where there is no syslog.
+pub const DEV_KMSG: &str = "/dev/kmsg";
 /// How we are called there.
 const PROCESS: &str = "modprobe-guard";
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{BufRead, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 use super::assumed::Assumed;
 use super::terminal::{Terminal, Tone};
@@ -18,7 +19,7 @@ use crate::policy::{self, Policy};
 use crate::text::Text;
 
 /// Judges each of `names` as a request by whoever `facts` (`KEY=VALUE`) describe; prints what would be done.
-pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -> u8 {
+pub fn run(host: &Host, common: &Common, by: Option<&Path>, facts: &[String], names: &[OsString]) -> u8 {
     let Assumed { requester, caller } = match Assumed::of(facts) {
         Ok(assumed) => assumed,
         Err(error) => {
@@ -26,8 +27,7 @@ pub fn run(host: &Host, common: &Common, facts: &[String], names: &[OsString]) -
             return exit::CANNOT_TELL;
         }
     };
-    let (policy, kernel) = match policy_to_judge_by(host, common).and_then(|policy| Ok((policy, kernel(host, common)?)))
-    {
+    let (policy, kernel) = match policy_to_judge_by(host, by).and_then(|policy| Ok((policy, kernel(host, common)?))) {
         Ok(found) => found,
         Err(errors) => {
             errors.iter().for_each(|error| complain!("guard: {error}"));
@@ -85,8 +85,8 @@ fn kernel(host: &Host, common: &Common) -> Result<String, Vec<String>> {
 }
 
 /// `--policy FILE`, else what is in force; says on standard error what the reader of the answer should know of that.
-fn policy_to_judge_by(host: &Host, common: &Common) -> Result<Policy, Vec<String>> {
-    if let Some(file) = &common.policy {
+fn policy_to_judge_by(host: &Host, file: Option<&Path>) -> Result<Policy, Vec<String>> {
+    if let Some(file) = file {
         let source = Host::policy_file(file).map_err(|error| vec![error.to_string()])?;
         return policy::parse(&[source]).map_err(|findings| findings.iter().map(ToString::to_string).collect());
     }

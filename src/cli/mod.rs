@@ -66,15 +66,20 @@ pub struct Common {
     /// Print JSON: one object a line
     #[arg(long, global = true)]
     json: bool,
-    /// Judge by FILE instead of the policy in force: for --dry-run, check and test
-    #[arg(long, global = true, value_name = "FILE")]
-    policy: Option<PathBuf>,
     /// Read the host whose files lie below DIR (DIR/etc, DIR/proc, DIR/sys, DIR/lib/modules)
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Judge for this kernel release instead of the running one
     #[arg(long, global = true, value_name = "VERSION")]
     kernel: Option<String>,
+}
+
+/// For what judges.
+#[derive(Args, Clone, Debug)]
+struct By {
+    /// Judge by FILE instead of the policy in force: for --dry-run, check and test
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 /// Decides which kernel modules get loaded on request, and by whom.
@@ -91,6 +96,8 @@ struct Guard {
     dry_run: bool,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    by: By,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
@@ -103,6 +110,8 @@ enum Verb {
     Check {
         /// The policy to look at
         file: Option<PathBuf>,
+        #[command(flatten)]
+        by: By,
     },
     /// Does a policy do what is expected of it? FILE holds tests: requests, by whom, and what is to come of them
     /// (modprobe-guard.toml(5)). Judged is --policy, else the policy that FILE names, else the files installed here.
@@ -110,6 +119,8 @@ enum Verb {
     Test {
         /// The tests
         file: PathBuf,
+        #[command(flatten)]
+        by: By,
     },
     /// Check the policy files and put them in force, whole or not at all.
     /// Exit status: 0 done, 1 unsound: what was in force stays
@@ -155,6 +166,8 @@ struct DryRun {
     dry_run: bool,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    by: By,
     /// What is known of whoever asks, besides root on the host by way of the kernel; may be repeated. KEY is exe,
     /// ancestor (paths as the policy writes them), unit, container, uid, auid, userns, caller or confidence
     #[arg(long = "as", value_name = "KEY=VALUE")]
@@ -177,15 +190,15 @@ pub fn run() -> ExitCode {
     let before_names = arguments.iter().take_while(|argument| *argument != "--");
     if before_names.into_iter().any(|argument| argument == "--dry-run") {
         end_with_the_reader();
-        let DryRun { dry_run: _, common, facts, names } = DryRun::parse_from(arguments);
-        return code(with_host(&common, |host| dry_run::run(host, &common, &facts, &names)));
+        let DryRun { dry_run: _, common, by, facts, names } = DryRun::parse_from(arguments);
+        return code(with_host(&common, |host| dry_run::run(host, &common, by.policy.as_deref(), &facts, &names)));
     }
-    let Guard { verb, common, dry_run: _ } = Guard::parse_from(arguments);
+    let Guard { verb, common, by: By { policy }, dry_run: _ } = Guard::parse_from(arguments);
     let Some(verb) = verb else {
         complain!("guard: no command; see guard --help");
         return ExitCode::from(exit::CANNOT_TELL);
     };
-    if common.policy.is_some() && !matches!(verb, Verb::Check { .. } | Verb::Test { .. }) {
+    if policy.is_some() && !matches!(verb, Verb::Check { .. } | Verb::Test { .. }) {
         complain!(
             "guard: --policy: only --dry-run, check and test judge by another file; guard apply puts the installed ones in force"
         );
@@ -199,8 +212,8 @@ pub fn run() -> ExitCode {
         end_with_the_reader();
     }
     let status = with_host(&common, |host| match verb {
-        Verb::Check { file } => check::run(host, &common, file.as_deref()),
-        Verb::Test { file } => test::run(host, &common, &file),
+        Verb::Check { file, by } => check::run(host, &common, file.or(by.policy).or(policy).as_deref()),
+        Verb::Test { file, by } => test::run(host, &common, by.policy.or(policy).as_deref(), &file),
         Verb::Apply => apply::run(host, &common),
         Verb::Enable { force } => enable::enable(host, &common, force),
         Verb::Disable => enable::disable(host, &common),

@@ -1,5 +1,6 @@
 //! `guard test`: does a policy do what its author expects?
 
+use std::cell::LazyCell;
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,6 +24,9 @@ struct Outcome<'a> {
     result: Came,
     expected: Expected<'a>,
     found: &'a Verdict,
+    /// Of a request that was skipped, the name that may have been meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meant: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -42,8 +46,8 @@ enum Came {
 }
 
 /// Runs the tests in `file`; each as if nothing were loaded yet, since a module that is there is not judged.
-pub fn run(host: &Host, common: &Common, file: &Path) -> u8 {
-    match judged(host, common, file) {
+pub fn run(host: &Host, common: &Common, by: Option<&Path>, file: &Path) -> u8 {
+    match judged(host, common, by, file) {
         Ok(status) => status,
         Err(errors) => {
             errors.iter().for_each(|error| complain!("guard: {error}"));
@@ -52,14 +56,19 @@ pub fn run(host: &Host, common: &Common, file: &Path) -> u8 {
     }
 }
 
-fn judged(host: &Host, common: &Common, file: &Path) -> Result<u8, Vec<String>> {
+fn judged(host: &Host, common: &Common, by: Option<&Path>, file: &Path) -> Result<u8, Vec<String>> {
     let source = Host::policy_file(file).map_err(|error| vec![error.to_string()])?;
     let told = |findings: Vec<policy::Finding>| findings.iter().map(ToString::to_string).collect::<Vec<_>>();
     let Expectations { policy, tests } = policy::expectations(&source).map_err(told)?;
-    let sources = sources(host, common, file, policy.as_deref())?;
+    let sources = sources(host, by, file, policy.as_deref())?;
     let policy = policy::parse(&sources).map_err(told)?;
     let kernel = common.kernel.clone().map_or_else(|| host.kernel().map_err(|error| vec![error]), Ok)?;
     let judge = Judge::new(host, &kernel, &policy).of_policy_alone();
+    // Read only where something is skipped.
+    let modules = LazyCell::new(|| {
+        let (config, _) = host.modprobe_config(&kernel);
+        check::facts::modules_of(&kernel, &policy, &host.modules(&kernel), &config).ok()
+    });
     let (mut passed, mut failed, mut skipped) = (0_usize, 0_usize, 0_usize);
     for test in &tests {
         let assumed = Assumed::of(&test.facts);
@@ -76,7 +85,8 @@ fn judged(host: &Host, common: &Common, file: &Path) -> Result<u8, Vec<String>> 
                 Came::Failed => failed = failed.saturating_add(1),
                 Came::Skipped => skipped = skipped.saturating_add(1),
             }
-            print(common, test, name, result, &judgement.verdict, &kernel);
+            let meant = (result == Came::Skipped).then(|| modules.as_ref()?.meant(name)).flatten();
+            print(common, test, name, result, &judgement.verdict, &kernel, meant.as_deref());
         }
     }
     if !common.json {
@@ -94,9 +104,9 @@ fn judged(host: &Host, common: &Common, file: &Path) -> Result<u8, Vec<String>> 
 }
 
 /// `--policy`, else what the tests name, else the files that `guard apply` would put in force.
-fn sources(host: &Host, common: &Common, file: &Path, named: Option<&str>) -> Result<Vec<Source>, Vec<String>> {
+fn sources(host: &Host, by: Option<&Path>, file: &Path, named: Option<&str>) -> Result<Vec<Source>, Vec<String>> {
     let beside = named.map(|named| file.parent().unwrap_or(Path::new("")).join(named));
-    match (common.policy.as_ref(), &beside) {
+    match (by, &beside) {
         (Some(file), _) => Host::policy_file(file).map(|source| vec![source]).map_err(|error| vec![error.to_string()]),
         (None, Some(policy)) => Host::policy_file(policy)
             .map(|source| vec![source])
@@ -118,11 +128,19 @@ fn came(test: &Expectation, judgement: &Judgement, policy: &Policy) -> Came {
     if is_as_expected { Came::Passed } else { Came::Failed }
 }
 
-fn print(common: &Common, test: &Expectation, name: &str, result: Came, found: &Verdict, kernel: &str) {
+fn print(
+    common: &Common,
+    test: &Expectation,
+    name: &str,
+    result: Came,
+    found: &Verdict,
+    kernel: &str,
+    meant: Option<&str>,
+) {
     let Expectation { source, facts, verdict, rule, .. } = test;
     if common.json {
         let expected = Expected { verdict: *verdict, rule: rule.as_deref() };
-        let outcome = Outcome { test: source, request: name, requester: facts, result, expected, found };
+        let outcome = Outcome { test: source, request: name, requester: facts, result, expected, found, meant };
         match serde_json::to_string(&outcome) {
             Ok(json) => say!("{json}"),
             Err(error) => complain!("guard: {error}"),
@@ -134,7 +152,10 @@ fn print(common: &Common, test: &Expectation, name: &str, result: Came, found: &
     let asked = asked.collect::<Vec<_>>().join(" ");
     match result {
         Came::Passed => say!("ok      {source}: {asked}: {}", decided(found)),
-        Came::Skipped => say!("skipped {source}: {asked}: {kernel} has no such module, and no rule is about the name"),
+        Came::Skipped => {
+            let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{}`?", Text::from(meant)));
+            say!("skipped {source}: {asked}: {kernel} has no such module, and no rule is about the name{meant}");
+        }
         Came::Failed => {
             let by = match rule.as_deref() {
                 None => String::new(),

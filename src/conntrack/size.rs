@@ -4,9 +4,9 @@
 use crate::host::machine::Machine;
 
 /// The least that auto asks for.
-const FLOOR: u64 = 131_072;
+pub const FLOOR: u64 = 131_072;
 /// What auto asks for per processor, and per GiB.
-const STEP: u64 = 32_768;
+pub const STEP: u64 = 32_768;
 /// Bytes of a bucket: one pointer (`struct hlist_nulls_head`).
 const BUCKET: u64 = 8;
 /// Bytes of an entry where the slab does not tell; what 6.1 and 6.12 use.

@@ -39,7 +39,7 @@ pub fn loops(host: &Host, marker: Option<&[u8]>) -> Option<String> {
 }
 
 /// So many parents at most stand between an `install` line's modprobe and one of ours that started the real one: shells.
-const MAX_SHELLS: usize = 4;
+pub const MAX_SHELLS: usize = 4;
 
 /// The parents of `pid`, the nearest first, as many as a marker is looked for among below an `install` line.
 pub fn parents(host: &Host, pid: i32) -> Vec<i32> {

@@ -18,9 +18,10 @@ use nix::unistd::Pid;
 use crate::host::Host;
 use crate::invocation;
 
-pub use chain::{loops, parents};
+pub use chain::{MAX_SHELLS, loops, parents};
 pub use marker::{INSTALLING, Marker, VARIABLE};
 pub use native::is_native;
+pub use signals::PASSED_ON;
 
 /// Where a modprobe is looked for if the policy's delegate can't be run. `kmod` takes the part from its `argv[0]`.
 /// First where a guard in modprobe's place has put the real one ([`crate::host::REAL`]).

@@ -12,10 +12,18 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 static WAITING: AtomicI32 = AtomicI32::new(0);
 static LED_BACK: AtomicBool = AtomicBool::new(false);
 
+/// What goes on to the delegate.
+pub const PASSED_ON: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+/// And what one of ours in its place says.
+const WATCHED: [Signal; 4] = {
+    let [one, other, third] = PASSED_ON;
+    [Signal::SIGUSR1, one, other, third]
+};
+
 /// From here on signals are taken care of. One that our caller ignores stays ignored.
 pub fn watch() {
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGUSR1, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in WATCHED {
         // SAFETY: the handler makes async-signal-safe calls only.
         unsafe {
             let before = sigaction(signal, &action);

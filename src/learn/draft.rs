@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Action;
 use crate::text::Text;
 
+use super::closure::{Entry, grouped};
 use super::groups::{Groups, Key, Role, What};
 use super::keys::CONNTRACK;
 use super::tally::Tally;
@@ -25,7 +26,7 @@ pub struct Options {
     pub default: Action,
     /// Whether requesters count that were found otherwise than by the recorder or as the parent.
     pub trusts_likely: bool,
-    /// Without counts, hosts and days.
+    /// Without counts, hosts, days and what modules need.
     pub bare: bool,
 }
 
@@ -53,13 +54,13 @@ pub struct Asking {
     pub common: Common,
 }
 
-/// Modules, or names asked for, each with what was counted of it.
+/// Modules, or names asked for.
 #[derive(Debug)]
 pub enum Patterns {
     /// For `modules`.
-    Modules(Vec<(String, Tally)>),
+    Modules(Vec<Entry>),
     /// For `requests`.
-    Requests(Vec<(String, Tally)>),
+    Requests(Vec<Entry>),
 }
 
 /// What the groups add up to.
@@ -338,13 +339,13 @@ fn push(draft: &mut Draft, name: &str, why: &[String], whats: Vec<(What, Tally)>
     for (what, tally) in whats {
         match what {
             What::Module(module) => modules.push((module, tally)),
-            What::Request(request) => requests.push((request, tally)),
+            What::Request(pattern) => requests.push(Entry { pattern, tally, is_below: false }),
         }
     }
     let (name, why) = (name.to_owned(), why.to_vec());
     if !modules.is_empty() {
         let (name, why, asking) = (name.clone(), why.clone(), asking.clone());
-        draft.rules.push(Rule { name, why, patterns: Patterns::Modules(modules), asking, action });
+        draft.rules.push(Rule { name, why, patterns: Patterns::Modules(grouped(modules)), asking, action });
     }
     if !requests.is_empty() {
         let name = format!("{name}-requests");

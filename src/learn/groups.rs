@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::text::Text;
 
-use super::keys::{keys, request_pattern};
+use super::keys::{keys, needs, request_pattern};
 use super::line::{Line, text};
 use super::tally::{Day, Tally};
 use super::who::{Common, Who};
@@ -219,14 +219,20 @@ impl Learner {
         let Some(keys) = keys(line, self.trusts_likely) else { return Shape::Unclear };
         let name = request_pattern(line.request.name.get());
         let common = Common::of(line.requester.as_ref());
+        let needs = needs(line);
         let watched = text(&line.verdict.rule).filter(|_| line.verdict.action.get() == "block");
         let mut numbers = Vec::with_capacity(keys.len());
         for key in keys {
+            let is_got = matches!(key.role, Role::Permitted | Role::Live);
+            let needed = needs.as_ref().filter(|(what, _)| is_got && *what == key.what);
             let Some(number) = self.number(key) else { return Shape::LeftOut };
             if let Some(tally) = self.tallies.get_mut(number) {
                 tally.share(common);
                 if let Some(name) = &name {
                     tally.name(name);
+                }
+                if let Some((_, names)) = needed {
+                    names.iter().for_each(|name| tally.need(name));
                 }
                 if let Some(rule) = watched {
                     tally.watch(rule);

@@ -81,6 +81,17 @@ pub(super) fn keys(line: &Line<'_>, trusts_likely: bool) -> Option<Vec<Key>> {
     Some(keys)
 }
 
+/// The module that the name stood for, and those that came along. None if it stood for several: which of them needs what
+/// is not on record.
+pub(super) fn needs(line: &Line<'_>) -> Option<(What, Vec<String>)> {
+    let is_target = |module: &&Module<'_>| module.needed_as.get() == "target";
+    let (targets, others): (Vec<_>, Vec<_>) = line.modules.as_ref()?.iter().partition(is_target);
+    let [target] = targets.as_slice() else { return None };
+    let needed = others.into_iter().filter(|module| module.state.get() != "builtin");
+    let names = needed.filter_map(|module| module_pattern(module.name.get())).collect();
+    Some((What::Module(module_pattern(target.name.get())?), names))
+}
+
 /// The pattern for a module's name; none if no module can be called that (`possible`, policy/parse/rules.rs).
 fn module_pattern(name: &str) -> Option<String> {
     let is_possible =

@@ -4,6 +4,7 @@
 //! rules of them, [`render`] the text of a policy file.
 #![forbid(unsafe_code)]
 
+mod closure;
 mod draft;
 mod groups;
 mod keys;

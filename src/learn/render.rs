@@ -9,6 +9,7 @@ use toml_writer::ToTomlValue;
 use crate::model::Action;
 use crate::text::Text;
 
+use super::closure::Entry;
 use super::draft::{Asking, Draft, Options, Patterns, Rule};
 use super::groups::{Groups, What};
 use super::tally::Tally;
@@ -20,6 +21,8 @@ const ID: usize = 48;
 const HOSTS: usize = 3;
 /// So many names that were asked for are told.
 const NAMES: usize = 3;
+/// So many modules that come along are.
+const NEEDS: usize = 16;
 /// What a comment takes of one name.
 const SHOWN: usize = 80;
 
@@ -73,28 +76,28 @@ fn write_rule(text: &mut String, rule: &Rule, id: &str, groups: &Groups, options
         writeln!(text, "# {line}")?;
     }
     writeln!(text, "[[rule]]\nid = {}", quoted(id))?;
-    let (key, patterns) = match patterns {
+    let (key, entries) = match patterns {
         Patterns::Modules(modules) => ("modules", modules),
         Patterns::Requests(requests) => ("requests", requests),
     };
     writeln!(text, "{key} = [")?;
-    for (pattern, tally) in patterns {
-        write!(text, "  {},", quoted(pattern))?;
+    for Entry { pattern, tally, is_below } in entries {
+        // What is below another comes along with that, and all that it needs. On a line of its own: counts change daily.
+        if let Some(needs) = some(tally.needs.iter(), NEEDS).filter(|_| !is_below && !options.bare) {
+            writeln!(text, "  # {} needs {needs}", shown(pattern))?;
+        }
+        write!(text, "{}{},", if *is_below { "    " } else { "  " }, quoted(pattern))?;
+        let mut about = Vec::new();
         if !options.bare {
-            write!(text, "  # {}", told(tally, groups))?;
-            let names: Vec<&String> = tally.names.iter().filter(|name| name.replace('-', "_") != *pattern).collect();
-            if key == "modules" && !names.is_empty() {
-                let told: Vec<String> = names.iter().take(NAMES).map(|name| shown(name)).collect();
-                let more = if names.len() > NAMES { ", ..." } else { "" };
-                write!(text, "; asked for as {}{more}", told.join(", "))?;
-            }
+            about.push(told(tally, groups));
+            let names = tally.names.iter().filter(|name| key == "modules" && name.replace('-', "_") != *pattern);
+            about.extend(some(names, NAMES).map(|names| format!("asked for as {names}")));
         }
         if let Some(watched) = &tally.watched {
             let so = if *action == Action::Block { "by" } else { "would have been blocked by" };
-            let mark = if options.bare { "  #" } else { ";" };
-            write!(text, "{mark} {so} rule {}", shown(watched))?;
+            about.push(format!("{so} rule {}", shown(watched)));
         }
-        writeln!(text)?;
+        writeln!(text, "{}{}", if about.is_empty() { "" } else { "  # " }, about.join("; "))?;
     }
     writeln!(text, "]")?;
     if let Some(who) = requester(asking, *action) {
@@ -106,6 +109,14 @@ fn write_rule(text: &mut String, rule: &Rule, id: &str, groups: &Groups, options
         Action::Block => "block",
     };
     writeln!(text, "action = {}", quoted(action))
+}
+
+/// The first `most` of `names`, if there are any.
+fn some<'a>(names: impl Iterator<Item = &'a String>, most: usize) -> Option<String> {
+    let names: Vec<&String> = names.collect();
+    let told: Vec<String> = names.iter().take(most).map(|name| shown(name)).collect();
+    let more = if names.len() > most { ", ..." } else { "" };
+    (!told.is_empty()).then(|| told.join(", ") + more)
 }
 
 /// As the key `requester` takes it; none: everybody.

@@ -8,6 +8,8 @@ use super::who::Common;
 
 /// So many names asked for are kept of a group: the first in their order.
 const NAMES: usize = 8;
+/// So many modules that one needs are, likewise.
+const NEEDS: usize = 64;
 
 /// Before it no record was made: a clock that says so had not been set.
 const FIRST_YEAR: i32 = 2020;
@@ -23,6 +25,8 @@ pub struct Tally {
     pub hosts: Hosts,
     /// Names that were asked for, as patterns, the first few in their order.
     pub names: BTreeSet<String>,
+    /// Of a module, those that came along with it: its dependencies on every kernel that it was asked of, as patterns.
+    pub needs: BTreeSet<String>,
     /// The rule that blocked, or would have if it were enforced; of several the first in their order.
     pub watched: Option<String>,
     /// What all who asked had in common; none: nobody did.
@@ -35,6 +39,7 @@ impl Tally {
         self.count(other.requests, other.days);
         self.hosts.add(&other.hosts);
         other.names.iter().for_each(|name| self.name(name));
+        other.needs.iter().for_each(|name| self.need(name));
         if let Some(rule) = &other.watched {
             self.watch(rule);
         }
@@ -59,18 +64,28 @@ impl Tally {
 
     /// Keeps a name that was asked for.
     pub(super) fn name(&mut self, name: &str) {
-        if !self.names.contains(name) {
-            self.names.insert(name.to_owned());
-            if self.names.len() > NAMES {
-                self.names.pop_last();
-            }
-        }
+        keep(&mut self.names, name, NAMES);
+    }
+
+    /// Keeps a module that came along.
+    pub(super) fn need(&mut self, name: &str) {
+        keep(&mut self.needs, name, NEEDS);
     }
 
     /// Keeps the rule that would have blocked.
     pub(super) fn watch(&mut self, rule: &str) {
         if self.watched.as_deref().is_none_or(|watched| rule < watched) {
             self.watched = Some(rule.to_owned());
+        }
+    }
+}
+
+/// Adds `name` to the first `most` in their order.
+fn keep(names: &mut BTreeSet<String>, name: &str, most: usize) {
+    if !names.contains(name) {
+        names.insert(name.to_owned());
+        if names.len() > most {
+            names.pop_last();
         }
     }
 }
@@ -180,6 +195,8 @@ mod tests {
             tally.count(requests, day.zip(day));
             tally.hosts.insert(host);
             tally.name(name);
+            tally.need(name);
+            tally.need("always");
             tally.watch(name);
             tally
         };
@@ -195,6 +212,7 @@ mod tests {
         assert_eq!(forth, sum(&mut parts.iter().rev()));
         assert_eq!((forth.requests, forth.names.len(), forth.hosts.iter().count()), (780, NAMES, 40));
         assert_eq!(forth.hosts.iter().last(), Some(39 * 7));
+        assert_eq!(forth.needs.len(), 41);
         assert_eq!(forth.watched.as_deref(), Some("n0"));
         let days = forth.days.unwrap();
         assert_eq!((days.0.to_string(), days.1.to_string()), ("2026-11-01".into(), "2026-11-30".into()));

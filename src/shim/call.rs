@@ -8,7 +8,7 @@ use crate::host::Host;
 use crate::invocation::{self, Invocation, Order, ParentKind};
 
 /// Options that modprobe(8) takes from the environment.
-const OPTIONS: &str = "MODPROBE_OPTIONS";
+pub const OPTIONS: &str = "MODPROBE_OPTIONS";
 
 unsafe extern "C" {
     /// environ(7).

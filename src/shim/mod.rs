@@ -22,6 +22,9 @@ use crate::text::Text;
 use call::Call;
 use lifeboat::Phase;
 
+pub use call::OPTIONS;
+pub use lifeboat::{CRASHES, PATIENCE};
+
 /// The whole life of `modprobe-guard`.
 ///
 /// # Safety

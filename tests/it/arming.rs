@@ -122,10 +122,25 @@ fn apply_mends_what_others_may_write_to() {
 #[test]
 fn another_policy_is_not_put_in_force_by_mistake() {
     let root = host();
+    let help = |verb: &str| {
+        let output = guard(root.path(), &[verb, "--help"], Stdio::piped());
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
     for verb in ["apply", "enable", "disable", "status", "log"] {
-        let output = guard(root.path(), &["--policy", "/x.toml", verb], Stdio::null());
-        assert_eq!(output.status.code(), Some(2), "{verb}");
-        assert!(said(&output).contains("--policy"), "{}", said(&output));
+        for arguments in [["--policy", "/x.toml", verb], [verb, "--policy", "/x.toml"]] {
+            let output = guard(root.path(), &arguments, Stdio::null());
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+            assert!(said(&output).contains("--policy"), "{}", said(&output));
+        }
+        assert!(!help(verb).contains("--policy"), "{}", help(verb));
+    }
+    for verb in ["check", "test"] {
+        assert!(help(verb).contains("--policy <FILE>"), "{}", help(verb));
+        for arguments in [["--policy", "/no/file", verb, "/no/test"], [verb, "/no/test", "--policy", "/no/file"]] {
+            let output = guard(root.path(), &arguments, Stdio::null());
+            assert!(said(&output).contains("cannot read"), "{}", said(&output));
+        }
     }
 }
 

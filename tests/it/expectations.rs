@@ -88,12 +88,17 @@ fn what_is_not_as_expected_is_told_with_what_decided() {
          [[test]]\nrequest = 'iptable_nat'\nverdict = 'block'\n\
          [[test]]\nrequest = 'nf_conntrack'\nrequester = { uid = 7 }\nverdict = 'block'\nrule = 'other'\n\
          [[test]]\nrequest = 'nowhere'\nverdict = 'allow'\nrule = 'other'\n\
-         [[test]]\nrequest = 'sctp'\nverdict = 'block'\n",
+         [[test]]\nrequest = 'sctp'\nverdict = 'block'\n\
+         [[test]]\nrequest = ['iptable-nta', 'crypto-md55', 'fs-overlai']\nverdict = 'allow'\n",
     );
     let output = guard(&kernel, &[], &tests);
     assert_eq!(output.status.code(), Some(1), "{}", errors(&output));
     let (shown, policy) = (tests.display(), directory.path().join("p.toml"));
     let (policy, release) = (policy.display(), &kernel.release);
+    // A name that is near to none is no slip of one.
+    let meant = |name: &str, meant: &str| {
+        format!("skipped {shown}:22: {name}: {release} has no such module, and no rule is about the name{meant}")
+    };
     let expected = [
         format!("ok      {shown}:2: iptable_nat uid=7: block by rule \"no\" ({policy}:2) for nf_conntrack"),
         format!("skipped {shown}:2: nowhere uid=7: {release} has no such module, and no rule is about the name"),
@@ -107,8 +112,11 @@ fn what_is_not_as_expected_is_told_with_what_decided() {
             "FAILED  {shown}:19: sctp: expected block, found allow by rule \"watch\" ({policy}:7) for sctp, which would \
              block if it were enforced"
         ),
+        meant("iptable-nta", "; did you mean `iptable-nat`?"),
+        meant("crypto-md55", ""),
+        meant("fs-overlai", "; did you mean `fs-overlay`?"),
         format!(
-            "1 passed, 4 failed, 1 skipped (no such module in {release}: a slip, or another kernel's), of {policy}"
+            "1 passed, 4 failed, 4 skipped (no such module in {release}: a slip, or another kernel's), of {policy}"
         ),
     ];
     assert_eq!(out(&output).lines().collect::<Vec<_>>(), expected);
@@ -117,7 +125,8 @@ fn what_is_not_as_expected_is_told_with_what_decided() {
     let results: Vec<serde_json::Value> =
         out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let words: Vec<_> = results.iter().map(|result| result["result"].as_str().unwrap()).collect();
-    assert_eq!(words, ["passed", "skipped", "failed", "failed", "failed", "failed"]);
+    assert_eq!(words, ["passed", "skipped", "failed", "failed", "failed", "failed", "skipped", "skipped", "skipped"]);
+    assert_eq!((&results[1]["meant"], &results[6]["meant"]), (&serde_json::Value::Null, &"iptable-nat".into()));
     assert_eq!(results[0]["found"]["rule"], "no");
     assert_eq!(results[0]["expected"]["verdict"], "block");
 

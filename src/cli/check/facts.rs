@@ -40,7 +40,11 @@ pub fn of(host: &Host, kernel: Option<&str>, policy: &Policy) -> (Facts, String)
     (facts, looked_at)
 }
 
-fn modules_of(kernel: &str, policy: &Policy, tree: &Tree, config: &Config) -> Result<Modules, String> {
+/// The modules of `kernel`, and what else the names in `policy` stand for there.
+///
+/// # Errors
+/// Why the index of modules could not be read.
+pub fn modules_of(kernel: &str, policy: &Policy, tree: &Tree, config: &Config) -> Result<Modules, String> {
     let names = modules::names(tree)?;
     let mut builtins = modules::builtins(tree)?;
     builtins.sort_unstable();

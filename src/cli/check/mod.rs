@@ -1,7 +1,7 @@
 //! `guard check`: is this policy sound, and does it say what is meant?
 
 mod executables;
-mod facts;
+pub mod facts;
 mod losses;
 mod past;
 mod surroundings;
@@ -31,7 +31,7 @@ struct Line<'a, T> {
 
 /// Validates `file`, or the sources installed on `host`; prints findings, touches nothing.
 pub fn run(host: &Host, common: &Common, file: Option<&Path>) -> u8 {
-    let sources = match file.or(common.policy.as_deref()) {
+    let sources = match file {
         Some(file) => match Host::policy_file(file) {
             Ok(source) => Ok(vec![source]),
             Err(error) => {

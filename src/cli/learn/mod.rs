@@ -39,7 +39,7 @@ pub struct Options {
     /// permitted to whoever asks
     #[arg(long, value_enum, default_value_t = Certainty::Exact)]
     trust: Certainty,
-    /// Leave out counts, hosts and days: then a diff of two policies shows rules alone
+    /// Leave out counts, hosts, days and what modules need: then a diff of two policies shows rules alone
     #[arg(long)]
     bare: bool,
     /// Print no policy, but which of the recorded requests POLICY would block that were permitted, or permit that were

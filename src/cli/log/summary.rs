@@ -54,10 +54,17 @@ pub enum Name {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally {
-    count: u64,
+    span: Span,
     thinned: u64,
-    first: Option<String>,
-    last: Option<String>,
+    of_hosts: BTreeMap<usize, Span>,
+}
+
+/// How many requests, and when the first and the last of them were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub count: u64,
+    pub first: Option<String>,
+    pub last: Option<String>,
 }
 
 /// A group as `--json` prints it.
@@ -83,6 +90,9 @@ pub struct Group<'a> {
     /// When the first and the last were made.
     pub first: Option<&'a str>,
     pub last: Option<&'a str>,
+    /// Those of single hosts, by the numbers that these were given.
+    #[serde(skip)]
+    pub of_hosts: &'a BTreeMap<usize, Span>,
 }
 
 impl Name {
@@ -140,10 +150,9 @@ impl Key {
     }
 }
 
-impl Tally {
-    fn add(&mut self, requests: u64, thinned: u64, first: Option<&str>, last: Option<&str>) {
+impl Span {
+    fn add(&mut self, requests: u64, first: Option<&str>, last: Option<&str>) {
         self.count = self.count.saturating_add(requests);
-        self.thinned = self.thinned.saturating_add(thinned);
         let cut = |time: &str| time.chars().take(TIME).collect::<String>();
         if let Some(time) = first.filter(|time| self.first.as_deref().is_none_or(|first| *time < first)) {
             self.first = Some(cut(time));
@@ -157,16 +166,27 @@ impl Tally {
 impl Summary {
     /// Adds the request, or the requests, of an entry.
     pub fn add(&mut self, entry: &Entry) {
+        self.add_of(entry, None);
+    }
+
+    /// The same, also for the host of that number.
+    pub fn add_of(&mut self, entry: &Entry, host: Option<usize>) {
         match entry {
             Entry::Record(record) => {
                 let key = Key::new(Who::of(&record.requester), Some(&record.request.name), &record.verdict);
                 let time = record.time.as_deref();
-                self.tally(key).add(1, 0, time, time);
+                let tally = self.tally(key);
+                tally.span.add(1, time, time);
+                if let Some(host) = host {
+                    tally.of_hosts.entry(host).or_default().add(1, time, time);
+                }
             }
             Entry::Thinned(thinned) => {
                 let Thinned { time, thinned, since, request, one_name, verdict, requester, .. } = &**thinned;
                 let key = Key::new(requester.clone(), Some(&request.name).filter(|_| *one_name), verdict);
-                self.tally(key).add(*thinned, *thinned, Some(since), Some(time));
+                let tally = self.tally(key);
+                tally.span.add(*thinned, Some(since), Some(time));
+                tally.thinned = tally.thinned.saturating_add(*thinned);
             }
             Entry::Foreign(_) => {}
         }
@@ -191,14 +211,14 @@ impl Summary {
     fn sorted(&self) -> Vec<(&Key, &Tally)> {
         let mut groups: Vec<_> = self.groups.iter().collect();
         // Stable: the map is in order of names.
-        groups.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.count));
+        groups.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.span.count));
         groups
     }
 
     /// The groups, the greatest first, then by name.
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
         self.sorted().into_iter().map(|(key, tally)| Group {
-            count: tally.count,
+            count: tally.span.count,
             thinned: tally.thinned,
             who: key.who.text(),
             who_is: key.who.kind(),
@@ -207,8 +227,9 @@ impl Summary {
             action: key.action,
             enforced: key.enforced,
             rule: key.rule.as_ref(),
-            first: tally.first.as_deref(),
-            last: tally.last.as_deref(),
+            first: tally.span.first.as_deref(),
+            last: tally.span.last.as_deref(),
+            of_hosts: &tally.of_hosts,
         })
     }
 
@@ -228,14 +249,14 @@ impl Summary {
         };
         let rows = self.sorted().into_iter().map(|(key, tally)| {
             let cells = [
-                tally.count.to_string(),
+                tally.span.count.to_string(),
                 people::word(key.action, key.enforced).to_owned(),
                 key.request_shown(),
                 key.who.shown(),
                 key.uid.map_or("-".to_owned(), |uid| uid.to_string()),
                 key.rule.as_ref().map_or("-".to_owned(), ToString::to_string),
-                seconds(&tally.first),
-                seconds(&tally.last),
+                seconds(&tally.span.first),
+                seconds(&tally.span.last),
             ];
             (cells, Tone::of(key.action, key.enforced))
         });
@@ -350,7 +371,7 @@ mod tests {
             records([record]).for_each(|entry| summary.add(&entry));
         }
         assert!(summary.groups.len() < GROUPS_AT_ALL + 10, "{}", summary.groups.len());
-        let total: u64 = summary.groups.values().map(|tally| tally.count).sum();
+        let total: u64 = summary.groups.values().map(|tally| tally.span.count).sum();
         assert_eq!(total, GROUPS as u64 + 6001 + 20_000);
     }
 

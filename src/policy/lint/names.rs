@@ -215,6 +215,11 @@ impl Modules {
         nearest(entry, own.len(), aliases).or_else(|| self.nearest(entry))
     }
 
+    /// The alias or module that somebody who asked for `name`, which is none, may have meant, spelt as they spell.
+    pub fn meant(&self, name: &str) -> Option<String> {
+        self.nearest_request(name).map(|near| spelt_as(&near, name))
+    }
+
     /// The shortest names of modules that `entry` is a part of.
     fn with_part(&self, entry: &str) -> Vec<String> {
         let part = format!("_{}_", spelt(entry));

@@ -1,13 +1,10 @@
-//! Every key that the parser knows has its words, here and in modprobe-guard.toml(5). That real validators take the
-//! schemas is seen in tests/it.
-
-use std::collections::BTreeSet;
+//! Every key that the parser knows has its words. That real validators take the schemas is seen in tests/it.
 
 use super::*;
 
 type OfKey = fn(&str) -> Option<Value>;
 
-const TABLES: [(&Keys, OfKey); 8] = [
+const OF_KEYS: [(&Keys, OfKey); 8] = [
     (&parse::FILE, of_file_key),
     (&parse::DEFAULTS, of_default),
     (&parse::rules::KEYS, of_rule),
@@ -20,10 +17,10 @@ const TABLES: [(&Keys, OfKey); 8] = [
 
 #[test]
 fn every_key_has_its_words() {
-    for (Keys(table, keys), of_key) in TABLES {
+    for (Keys(table, keys), of_key) in OF_KEYS {
         for key in *keys {
             let schema = of_key(key).unwrap_or_else(|| panic!("{table}: {key}"));
-            assert!(schema["description"].is_string() || *key == "test", "{table}: {key}");
+            assert!(schema["description"].is_string(), "{table}: {key}");
         }
     }
 }
@@ -39,32 +36,12 @@ fn what_is_said_of_absent_keys_is_so() {
     assert_eq!((of("conntrack", "limit"), of("audit", "cmdline")), (json!(2_097_152), json!(true)));
 }
 
-/// The manual page has one section for each table, and in it one entry for each key.
 #[test]
-fn the_manual_knows_the_same_keys() {
-    let page = include_str!("../../../install/man/modprobe-guard.toml.5");
-    let sections = page.split("\n.SH ").skip(1);
-    let told = |heading: &str| -> BTreeSet<String> {
-        let mut sections = sections.clone().filter(|text| text.lines().next().unwrap().trim_matches('"') == heading);
-        let (section, None) = (sections.next().unwrap(), sections.next()) else { panic!("{heading}") };
-        let entries = section.split("\n.TP\n.BR ").skip(1).map(|text| text.split([' ', '\n']).next().unwrap());
-        entries.map(|name| name.replace("\\-", "-")).collect()
-    };
-    for (heading, tables) in [
-        ("[defaults]", &[&parse::DEFAULTS][..]),
-        ("[[rule]]", &[&parse::rules::KEYS]),
-        ("requester = { ... }", &[&parse::requester::KEYS]),
-        ("[conntrack]", &[&parse::CONNTRACK]),
-        ("[audit]", &[&parse::AUDIT]),
-        ("TESTS", &[&expectations::FILE, &expectations::KEYS]),
-    ] {
-        let keys = tables.iter().flat_map(|Keys(_, keys)| keys.iter().copied());
-        // `[[test]]` stands there as itself.
-        let keys: BTreeSet<String> = keys.filter(|key| *key != "test").map(str::to_owned).collect();
-        assert_eq!(told(heading), keys, "{heading}");
+fn keys_come_in_the_order_of_their_definition() {
+    for (Keys(table, keys), of_key) in OF_KEYS {
+        let Value::Object(schema) = self::table("", &Keys(table, keys), of_key) else { panic!("{table}") };
+        let properties = schema["properties"].as_object().unwrap();
+        assert_eq!(in_order(properties).iter().map(|(key, _)| *key).collect::<Vec<_>>(), *keys, "{table}");
     }
-    for key in parse::FILE.1 {
-        let headings = [format!(".SH \"[{key}]\""), format!(".SH \"[[{key}]]\""), format!(".BR {key} ")];
-        assert!(headings.iter().any(|heading| page.contains(heading)), "{key}");
-    }
+    assert_eq!(OF_KEYS.len(), TABLES.len());
 }

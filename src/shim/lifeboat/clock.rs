@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
 /// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
-const PATIENCE: i64 = 2_000_000;
+pub const PATIENCE: i64 = 2_000_000;
 /// Time in which we could run and got no processor does not count, up to this: on a machine that busy nothing hangs.
 const MAX_STARVED: i64 = 8_000_000;
 /// So much of it was allowed for so far.

@@ -19,8 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, O
 use crate::delegate::{ENVIRONMENT, VARIABLE, is_native};
 use crate::invocation;
 
-pub use clock::{policy_is_known, run_clock, stop_clock};
+pub use clock::{PATIENCE, policy_is_known, run_clock, stop_clock};
 
+/// Signals by which we crash.
+pub const CRASHES: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT];
 /// More arguments than the kernel or libxtables ever send; with more, leaving means status 1.
 const MAX_ARGUMENTS: usize = 64;
 /// How far a request has come.
@@ -70,9 +72,8 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
         store_identity(device, inode);
     }
     use_alternate_stack();
-    for signal in [libc::SIGALRM, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
-        catch(signal);
-    }
+    CRASHES.into_iter().for_each(catch);
+    catch(libc::SIGALRM);
     take_default_signals();
     // Whoever reads our standard error may be gone; the delegate gets the default again.
     // SAFETY: no handler is involved.

@@ -103,6 +103,7 @@ mod tests {
     #[test]
     fn every_request_passes_all_layers() {
         let names: Vec<Text> = (0..50).map(|number| Text::from(format!("n{number}").as_str())).collect();
+        let of_hosts = BTreeMap::new();
         let groups = names.iter().enumerate().map(|(at, name)| Group {
             count: at as u64 + 1,
             thinned: 0,
@@ -115,6 +116,7 @@ mod tests {
             rule: (at % 3 == 0).then_some(name),
             first: None,
             last: None,
+            of_hosts: &of_hosts,
         });
         let Flows { nodes, links } = Flows::new(groups);
         let all = 50 * 51 / 2;

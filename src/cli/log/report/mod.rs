@@ -11,7 +11,7 @@ mod page;
 mod row;
 mod timeline;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
@@ -31,8 +31,8 @@ const ROWS: usize = 2000;
 const GROUPS: usize = 500;
 /// So many settings that were made, the last ones.
 const CHANGES: usize = 50;
-/// So many hosts are named.
-const HOSTS: usize = 20;
+/// So many hosts are told apart, those that come first.
+const HOSTS: usize = 64;
 
 /// A verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -75,7 +75,10 @@ pub struct Report {
     entries: u64,
     counted: u64,
     counts: Counts,
-    hosts: BTreeSet<String>,
+    /// By name, with their numbers.
+    hosts: BTreeMap<String, usize>,
+    /// There are others.
+    more_hosts: bool,
     summary: Summary,
     timeline: Timeline,
     rows: VecDeque<Row>,
@@ -118,18 +121,16 @@ impl Report {
 
     /// Adds an entry, later than all before.
     pub fn add(&mut self, entry: &Entry) {
-        let Some(row) = Row::new(entry) else { return };
+        let Some(mut row) = Row::new(entry) else { return };
         self.entries = self.entries.saturating_add(1);
         if matches!(entry, Entry::Thinned(_)) {
             self.counted = self.counted.saturating_add(row.count);
         }
         timeline::raise(&mut self.counts, row.verdict, row.count);
         self.timeline.add(entry.time(), row.verdict, row.count);
-        self.summary.add(entry);
+        row.host = self.host(entry);
+        self.summary.add_of(entry, row.host);
         if let Entry::Record(record) = entry {
-            if let Some(host) = record.host.as_ref().filter(|_| self.hosts.len() < HOSTS) {
-                self.hosts.insert(cut(host, 64));
-            }
             for change in record.outcome.iter().flat_map(|outcome| &outcome.sysctl) {
                 let value = |value: &Option<Value>| value.as_ref().map(|value| shortened(value.to_string(), 64));
                 self.changes.push_back(Changed {
@@ -149,6 +150,24 @@ impl Report {
         self.rows.push_back(row);
         if self.rows.len() > ROWS {
             self.rows.pop_front();
+        }
+    }
+
+    /// The number of the host that tells of itself in `entry`, unless there are too many.
+    fn host(&mut self, entry: &Entry) -> Option<usize> {
+        let Entry::Record(record) = entry else { return None };
+        let host = cut(record.host.as_ref()?, 64);
+        let next = self.hosts.len();
+        match self.hosts.get(&host) {
+            Some(number) => Some(*number),
+            None if next >= HOSTS => {
+                self.more_hosts = true;
+                None
+            }
+            None => {
+                self.hosts.insert(host, next);
+                Some(next)
+            }
         }
     }
 }

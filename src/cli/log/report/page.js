@@ -21,17 +21,21 @@
 
   // --- what is chosen
 
-  const everything = () => ({ text: "", rule: "", verdicts: new Set(), who: null, request: null, bar: null });
+  const everything = () => ({ text: "", rule: "", host: "", verdicts: new Set(), who: null, request: null, bar: null });
   let chosen = everything();
   const lists = [];
 
-  const admits = (row) => {
-    const time = row.time ?? "";
-    return (chosen.verdicts.size === 0 || chosen.verdicts.has(row.verdict))
+  // What of a row is of the chosen host: of a group a part, of a record all or nothing.
+  const ofHost = (row) => chosen.host === "" ? row : (row.parts ?? [row]).find(({ host }) => host === Number(chosen.host));
+
+  const admits = (row, part) => {
+    const time = part?.time ?? "";
+    return part !== undefined
+      && (chosen.verdicts.size === 0 || chosen.verdicts.has(row.verdict))
       && (chosen.rule === "" || ruleOf(row) === chosen.rule)
       && (chosen.who === null || whoOf(row) === chosen.who)
       && (chosen.request === null || requestOf(row) === chosen.request)
-      && (chosen.bar === null || ((row.since ?? time) < chosen.bar.to && time >= chosen.bar.from))
+      && (chosen.bar === null || ((part.since ?? time) < chosen.bar.to && time >= chosen.bar.from))
       && chosen.text.split(/\s+/).every((word) => row.words.includes(word));
   };
 
@@ -40,16 +44,19 @@
       let shown = 0;
       let requests = 0;
       for (const row of list.rows) {
-        const is = admits(row);
+        const part = ofHost(row);
+        const is = admits(row, part);
         row.element.hidden = !is;
-        if (is) { shown += 1; requests += row.count; }
+        if (is) { shown += 1; requests += part.count; row.show?.(part); }
       }
       list.about(shown, requests);
     }
     for (const button of $("verdicts").children) {
       button.setAttribute("aria-pressed", String(chosen.verdicts.has(button.dataset.verdict)));
     }
-    $("rule").value = chosen.rule;
+    for (const select of $("filter").querySelectorAll("select")) {
+      select.value = chosen[select.id];
+    }
     $("chosen").replaceChildren(...[["who", chosen.who], ["request", chosen.request], ["bar", chosen.bar && `from ${seconds(chosen.bar.from)}`]]
       .filter(([, text]) => text !== null)
       .map(([key, text]) => {
@@ -68,7 +75,7 @@
   // --- what it is about
 
   const requests = plural(data.requests, "request", "requests");
-  const hosts = data.hosts.length > 3 ? `${data.hosts.length} hosts` : data.hosts.join(", ");
+  const hosts = data.hosts.length > 3 ? `${data.hosts.length} hosts${data.more_hosts ? " and more" : ""}` : data.hosts.map(([name]) => name).join(", ");
   const span = data.bars.length ? `, ${seconds(data.bars[0].from)} to ${seconds(data.bars.at(-1).to)} UTC` : "";
   $("about").textContent = `${requests}${hosts ? ` on ${hosts}` : ""}${span}`;
   if (data.filters.length) $("about").textContent += `, only ${data.filters.join(" ")}`;
@@ -198,7 +205,14 @@
   };
   const groupRow = (row) => {
     const element = make("tr");
-    element.append(make("td", count(row.count), "number"), ...nameCells(row), make("td", seconds(row.since), "time"), make("td", seconds(row.time), "time"));
+    const [requests, first, last] = [make("td", null, "number"), make("td", null, "time"), make("td", null, "time")];
+    row.parts = row.hosts?.map(([host, count, since, time]) => ({ host, count, since, time }));
+    row.show = (part) => {
+      requests.textContent = count(part.count);
+      first.textContent = seconds(part.since);
+      last.textContent = seconds(part.time);
+    };
+    element.append(requests, ...nameCells(row), first, last);
     return element;
   };
   const recordRow = (row) => {
@@ -234,7 +248,8 @@
   });
   list("rows", data.rows.toReversed(), recordRow, (shown) => {
     const left = data.rows_left ? `; ${count(data.rows_left)} earlier ones left out: --since and --until choose others` : "";
-    $("rows-about").textContent = `${count(shown)} of ${plural(data.rows.length, "record", "records")}, the last one first${left}`;
+    const counted = chosen.host !== "" && data.counted ? "; what was counted, not written, tells no host" : "";
+    $("rows-about").textContent = `${count(shown)} of ${plural(data.rows.length, "record", "records")}, the last one first${left}${counted}`;
   });
 
   // --- controls
@@ -244,7 +259,16 @@
     option.value = rule;
     return option;
   }));
-  $("rule").addEventListener("change", (event) => { chosen.rule = event.target.value; apply(); });
+  $("host").append(...data.hosts.map(([name, number]) => {
+    const option = make("option", name);
+    option.value = number;
+    return option;
+  }));
+  // There is nothing to choose of one.
+  if (data.hosts.length < 2) $("hosts").remove();
+  for (const select of $("filter").querySelectorAll("select")) {
+    select.addEventListener("change", () => { chosen[select.id] = select.value; apply(); });
+  }
   $("verdicts").append(...VERDICTS.filter((_, at) => data.counts[at]).map((word) => {
     const button = make("button", WORDS[word]);
     button.type = "button";

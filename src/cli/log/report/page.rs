@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::super::people;
+use super::super::summary::Span;
 use super::flows::Flows;
 use super::row::Row;
 use super::timeline::{Bar, Counts, total};
@@ -32,7 +33,8 @@ struct Data<'a> {
     requests: u64,
     counted: u64,
     counts: Counts,
-    hosts: Vec<&'a String>,
+    hosts: Vec<(&'a String, usize)>,
+    more_hosts: bool,
     filters: &'a [String],
     notes: &'a [String],
     width: i64,
@@ -61,6 +63,9 @@ struct Group {
     rule: Option<String>,
     since: Option<String>,
     time: Option<String>,
+    /// Where there are several hosts: number, requests, and the times of those of each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<(usize, u64, Option<String>, Option<String>)>,
 }
 
 impl Report {
@@ -69,13 +74,28 @@ impl Report {
     /// # Errors
     /// What could not be drawn or written as JSON; no records are known that lead there.
     pub fn page(self, filters: &[String], notes: &[String]) -> io::Result<String> {
-        let Report { entries, counted, counts, hosts, summary, timeline, mut rows, mut changes, changes_left, table } =
-            self;
+        let Report {
+            entries,
+            counted,
+            counts,
+            hosts,
+            more_hosts,
+            summary,
+            timeline,
+            mut rows,
+            mut changes,
+            changes_left,
+            table,
+        } = self;
         let without_time = timeline.without;
         let (bars, width) = timeline.bars();
         let all: Vec<_> = summary.groups().collect();
         let flows = Flows::new(all.iter().cloned());
         let text = |text: &Text| text.to_string();
+        let when = |time: Option<&str>| time.map(|time| people::shown(time).to_string());
+        let of_hosts = |(host, span): (&usize, &Span)| {
+            (*host, span.count, when(span.first.as_deref()), when(span.last.as_deref()))
+        };
         let groups = all.iter().take(GROUPS).map(|group| Group {
             count: group.count,
             verdict: Word::of(group.action, group.enforced),
@@ -84,8 +104,9 @@ impl Report {
             who_is: group.who_is,
             uid: group.uid,
             rule: group.rule.map(text),
-            since: group.first.map(|time| people::shown(time).to_string()),
-            time: group.last.map(|time| people::shown(time).to_string()),
+            since: when(group.first),
+            time: when(group.last),
+            hosts: if hosts.len() > 1 { group.of_hosts.iter().map(of_hosts).collect() } else { Vec::new() },
         });
         let left = || all.iter().skip(GROUPS);
         let data = Data {
@@ -93,7 +114,8 @@ impl Report {
             requests: total(counts),
             counted,
             counts,
-            hosts: hosts.iter().collect(),
+            more_hosts,
+            hosts: hosts.iter().map(|(name, number)| (name, *number)).collect(),
             filters,
             notes,
             width,

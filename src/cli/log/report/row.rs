@@ -35,6 +35,9 @@ pub struct Row {
     pub who_is: &'static str,
     pub uid: Option<u32>,
     pub rule: Option<String>,
+    /// The number of its host; counts tell none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<usize>,
     /// What came of it, in few words.
     pub outcome: String,
     /// Everything else, by what it is.
@@ -73,6 +76,7 @@ impl Row {
             who_is: name.kind(),
             uid: Who::of(requester).uid,
             rule: verdict.rule.as_deref().map(|rule| cut(&shown(rule), 64)),
+            host: None,
             outcome: shortened(came, LONG),
             details: details(record),
         }
@@ -91,6 +95,7 @@ impl Row {
             who_is: name.kind(),
             uid: requester.uid,
             rule: verdict.rule.as_deref().map(|rule| cut(&shown(rule), 64)),
+            host: None,
             outcome: "counted, not written".to_owned(),
             details: Vec::new(),
         }

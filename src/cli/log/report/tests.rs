@@ -95,3 +95,28 @@ fn nothing_is_a_page_too() {
     let (before, data, _) = parts(&page);
     assert!(!before.contains("<svg") && data["requests"] == 0);
 }
+
+#[test]
+fn hosts_are_told_apart_if_there_are_several() {
+    let of = |host: String, second: usize| {
+        let mut one = filled(b"a");
+        (one.host, one.time) = (Some(Text::from(host.as_str())), Some(format!("2026-11-20T12:00:{second:02}.000000Z")));
+        Entry::Record(Box::new(one))
+    };
+    let told = page([of("r2".into(), 1), of("r1".into(), 2), of("r2".into(), 3)], &[]);
+    let (_, data, _) = parts(&told);
+    assert_eq!((&data["hosts"], &data["more_hosts"]), (&serde_json::json!([["r1", 1], ["r2", 0]]), &false.into()));
+    let rows: Vec<_> = data["rows"].as_array().unwrap().iter().map(|row| row["host"].as_u64().unwrap()).collect();
+    assert_eq!(rows, [0, 1, 0]);
+    let time = |second| format!("2026-11-20T12:00:{second:02}.000000Z");
+    let expected = serde_json::json!([[0, 2, time(1), time(3)], [1, 1, time(2), time(2)]]);
+    assert_eq!((&data["groups"][0]["count"], &data["groups"][0]["hosts"]), (&3.into(), &expected));
+    // Of one there is nothing to tell apart, and of too many no more than there is room for.
+    let told = page([of("r2".into(), 1), of("r2".into(), 3)], &[]);
+    assert!(parts(&told).1["groups"][0].get("hosts").is_none());
+    let told = page((0..HOSTS + 9).map(|at| of(format!("r{at}"), 0)), &[]);
+    let (_, data, _) = parts(&told);
+    let hosts = [&data["hosts"], &data["groups"][0]["hosts"]].map(|hosts| hosts.as_array().unwrap().len());
+    assert_eq!((hosts, data["rows"][HOSTS].get("host")), ([HOSTS, HOSTS], None));
+    assert_eq!(data["more_hosts"], true);
+}
