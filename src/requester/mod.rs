@@ -38,6 +38,9 @@ use waiting::Waiting;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
+/// If more than so many may have asked, these, the youngest, are described, and of the others there is what the recorder
+/// knows: each costs as much as a single one who asked. All are, if rules ask who.
+const DESCRIBED: usize = 8;
 /// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
 /// for from a kworker (kernel/umh.c).
 const KTHREADD: i32 = 2;
@@ -86,6 +89,8 @@ impl Parent {
 
 /// What the policy wants to know of the requester.
 pub struct Wishes<'a> {
+    /// Whether rules ask who.
+    pub rules: bool,
     /// Whether command lines are recorded.
     pub command_lines: bool,
     /// Paths of the host that rules ask for as executables.
@@ -105,6 +110,13 @@ struct Candidate {
     recorded: Option<(u32, Text)>,
     /// Where in the kernel it waits.
     call_site: Option<Text>,
+}
+
+impl Wishes<'_> {
+    /// How many of those who may have asked are described.
+    fn described(&self) -> usize {
+        if self.rules { usize::MAX } else { DESCRIBED }
+    }
 }
 
 /// What a search came to.
@@ -161,6 +173,8 @@ enum Fact {
 #[must_use]
 pub struct Search<'a> {
     host: &'a Host,
+    /// How many are described.
+    described: usize,
     /// What was had at once.
     found: Found,
     /// Control groups of each that was had at once, then their command lines.
@@ -186,7 +200,7 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
         child::start(PATIENCE, &host.opened(), |out| match &at_once {
             Ok((searched, candidates)) => {
                 if read.is_none() {
-                    tell_groups(host, candidates, out);
+                    tell_groups(host, wishes, candidates, out);
                 }
                 look_closer(host, wishes, searched, candidates, out);
                 if read.is_none() {
@@ -213,25 +227,29 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
                     }
                 };
                 tell(out, &Finding::Searched(searched.clone()));
-                tell_groups(host, &candidates, out);
+                tell_groups(host, wishes, &candidates, out);
                 look_closer(host, wishes, &searched, &candidates, out);
                 tell_lines(host, wishes, &candidates, out);
             }
         })
     });
     let nobody = |recorder| (Searched { recorder, ..Searched::default() }, Vec::new());
-    Search { host, found: at_once.unwrap_or_else(nobody), read, told: told.and_then(Result::ok) }
+    let found = at_once.unwrap_or_else(nobody);
+    Search { host, described: wishes.described(), found, read, told: told.and_then(Result::ok) }
 }
 
 impl Search<'_> {
     /// Who it is.
     pub fn wait(self) -> Requester {
         let describe = |candidate: &Candidate| task::describe(self.host, candidate.pid, candidate.tid);
-        let mut at_once = self.found.1.iter().map(describe).collect::<Vec<_>>().into_iter();
+        let mut at_once = self.found.1.iter().take(self.described).map(describe).collect::<Vec<_>>().into_iter();
         let read = self.read.into_iter().flat_map(Reading::wait);
         let told = self.told.map(Answers::wait).unwrap_or_default();
-        let Answer { searched, candidates } = assemble(self.found, read, &told);
-        let tasks = candidates.into_iter().map(|(candidate, told)| {
+        let Answer { searched, candidates } = assemble(self.found, self.described, read, &told);
+        let tasks = candidates.into_iter().enumerate().map(|(at, (candidate, told))| {
+            if at >= self.described {
+                return candidate.into_recorded();
+            }
             let task = at_once.next().unwrap_or_else(|| describe(&candidate));
             // Looked at last: what was read was all read of this one, or it counts for nothing.
             match task.filter(|_| is_still(self.host, &candidate)) {
@@ -253,14 +271,15 @@ impl Search<'_> {
 fn read(host: &Host, candidates: &[Candidate], wishes: &Wishes<'_>) -> std::io::Result<Reading> {
     let of_all = |file: &'static str, room| {
         let path = move |pid: i32| host.shown(format!("/proc/{pid}/{file}")).into_os_string().into_vec();
-        candidates.iter().filter_map(move |candidate| Some((CString::new(path(candidate.pid)).ok()?, room)))
+        let described = candidates.iter().take(wishes.described());
+        described.filter_map(move |candidate| Some((CString::new(path(candidate.pid)).ok()?, room)))
     };
     let lines = wishes.command_lines.then(|| of_all("cmdline", task::MAX_CMDLINE));
     Reading::start(PATIENCE, of_all("cgroup", task::MAX_GROUPS).chain(lines.into_iter().flatten()))
 }
 
-fn tell_groups(host: &Host, candidates: &[Candidate], out: &mut dyn Write) {
-    for (at, candidate) in candidates.iter().enumerate() {
+fn tell_groups(host: &Host, wishes: &Wishes<'_>, candidates: &[Candidate], out: &mut dyn Write) {
+    for (at, candidate) in candidates.iter().enumerate().take(wishes.described()) {
         if let Ok(groups) = task::groups(host, candidate.pid) {
             tell(out, &Finding::Of(at, Fact::Groups(groups)));
         }
@@ -268,7 +287,8 @@ fn tell_groups(host: &Host, candidates: &[Candidate], out: &mut dyn Write) {
 }
 
 fn tell_lines(host: &Host, wishes: &Wishes<'_>, candidates: &[Candidate], out: &mut dyn Write) {
-    for (at, candidate) in candidates.iter().enumerate().filter(|_| wishes.command_lines) {
+    let described = if wishes.command_lines { wishes.described() } else { 0 };
+    for (at, candidate) in candidates.iter().enumerate().take(described) {
         if let Some(line) = task::command_line(host, candidate.pid) {
             tell(out, &Finding::Of(at, Fact::CommandLine(line)));
         }
@@ -360,10 +380,16 @@ impl Candidate {
     }
 }
 
-/// Puts together what was found at once, what was read ([`read`]) and what the child told, however little.
-fn assemble((mut searched, found): Found, read: impl Iterator<Item = Option<Vec<u8>>>, answer: &[u8]) -> Answer {
+/// Puts together what was found at once, what was read ([`read`]) of the first `described`, and what the child told,
+/// however little.
+fn assemble(
+    (mut searched, found): Found,
+    described: usize,
+    read: impl Iterator<Item = Option<Vec<u8>>>,
+    answer: &[u8],
+) -> Answer {
     let mut candidates: Vec<_> = found.into_iter().map(|candidate| (candidate, Told::default())).collect();
-    let count = candidates.len();
+    let count = candidates.len().min(described);
     for (at, bytes) in read.enumerate() {
         let (Some((_, told)), Some(bytes)) = (candidates.get_mut(at.checked_rem(count).unwrap_or_default()), bytes)
         else {

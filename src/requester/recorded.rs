@@ -9,12 +9,14 @@ use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
 use crate::requester::waiting::{Waiting, look};
 use crate::requester::{Candidate, KTHREADD, Parent, Searched, task};
+use crate::text::Text;
 
 /// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over: it
 /// is taken for the former if it was made at most so long before we were started. Nanoseconds.
 const GONE: u64 = 1_000_000_000;
-/// A task that has asked and not yet gone to sleep is looked at so many times, so far apart.
-const LOOKS: u32 = 20;
+/// Tasks that have asked and not yet gone to sleep are looked at again so many times in all, so far apart. Where fifty
+/// ask for one name most of them wait for a processor, and so do we: more looks would take away what they wait for.
+const LOOKS: usize = 20;
 const APART: Duration = Duration::from_micros(250);
 /// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
 const MAX_CANDIDATES: usize = 50;
@@ -31,14 +33,12 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
     let started = parent.we_started.map_or_else(since_boot, |ours| ours.saturating_add(1).saturating_mul(TICK));
-    let judge = |entry: Entry| {
-        let is_young = started.saturating_sub(entry.time) <= GONE;
-        judge(host, waited, is_young, entry)
-    };
-    let open = recorder.open_requests(name, waited).into_iter();
-    let found: Vec<(Entry, Candidate)> = open.filter_map(judge).take(MAX_CANDIDATES).collect();
+    let look = |entry: &Entry| fate(host, waited, started.saturating_sub(entry.time) <= GONE, entry);
+    let open = recorder.open_requests(name, waited);
+    let found = settle(open, look, |over| _ = recorder.serve(over, name, waited));
+    let found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
-    let Some(((first, candidate), others)) = found.split_first() else {
+    let Some(((first, _), others)) = found.split_first() else {
         return Err("the recorder holds no such request".into());
     };
     if others.is_empty() {
@@ -50,54 +50,95 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
         searched.confidence = Confidence::Ambiguous;
     }
     if others.iter().all(|(other, _)| other.call_site == first.call_site) {
-        searched.address = Some(first.call_site);
-        searched.call_site = candidate.call_site.clone();
+        // To look up an address takes longer than all else: it is done for one who is certain.
+        searched.address = others.is_empty().then_some(first.call_site);
+        searched.call_site = found.iter().find_map(|(_, candidate)| candidate.call_site.clone());
     }
     Ok((searched, found.into_iter().map(|(_, candidate)| candidate).collect()))
 }
 
-/// What became of the task that made the request; `None` if it went on, so that this is over.
-fn judge(host: &Host, waited: bool, is_young: bool, entry: Entry) -> Option<(Entry, Candidate)> {
+/// What became of a task that made a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It waits for the answer, asked for at this place, if that could be read; or nobody waits for this request.
+    Waits(Option<Text>),
+    /// It is gone, a moment ago: killed while it waited, maybe.
+    Killed,
+    /// It runs, and may be about to wait.
+    Runs,
+    /// It does something else, so its request was answered.
+    WentOn,
+    /// It is gone, and was not killed while it waited for this answer.
+    Gone,
+}
+
+/// Looks at each that has made such a request, and keeps those that may be the one. `is_over` is told of each that
+/// is answered: or every helper that comes would look at it again.
+fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Entry)) -> Vec<(Entry, Fate)> {
+    let stays = |(entry, fate): &(Entry, Fate)| {
+        if *fate == Fate::WentOn {
+            is_over(entry);
+        }
+        !matches!(fate, Fate::WentOn | Fate::Gone)
+    };
+    let looked_at = open.into_iter().map(|entry| {
+        let fate = look(&entry);
+        (entry, fate)
+    });
+    let mut found: Vec<_> = looked_at.filter(stays).take(MAX_CANDIDATES).collect();
+    let mut looks = LOOKS;
+    while looks > 0 && found.iter().any(|(_, fate)| *fate == Fate::Runs) {
+        let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
+        for (entry, fate) in found.iter_mut().filter(|(_, fate)| *fate == Fate::Runs).take(looks) {
+            *fate = look(entry);
+            looks = looks.saturating_sub(1);
+        }
+        found.retain(stays);
+    }
+    found
+}
+
+/// See [`Fate`]; `is_young`: one that is gone may have been killed while it waited for us.
+fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
     // A successor of its number can only have started after it.
     let is_there = || {
         let stat = task::Stat::read(host, &directory);
         stat.is_some_and(|stat| stat.started <= entry.time / TICK && !stat.is_ending)
     };
-    let mut candidate = Candidate {
+    let gone = if is_young { Fate::Killed } else { Fate::Gone };
+    if !is_there() {
+        return gone;
+    }
+    if !waited {
+        return Fate::Waits(None);
+    }
+    match look(host, &directory) {
+        Waiting::Yes(call_site) => Fate::Waits(call_site),
+        // One that runs for long can't be told from one that is about to wait.
+        Waiting::CannotTell => Fate::Runs,
+        // It may have been killed between the two looks.
+        Waiting::No if is_there() => Fate::WentOn,
+        Waiting::No => gone,
+    }
+}
+
+fn candidate(entry: Entry, fate: Fate, waits: bool) -> (Entry, Candidate) {
+    let candidate = Candidate {
         pid: entry.pid,
         tid: entry.tid,
         started_by: Some(entry.time / TICK),
-        waits: waited,
+        waits,
         recorded: Some((entry.uid, entry.comm.clone())),
-        call_site: None,
+        call_site: if let Fate::Waits(call_site) = fate { call_site } else { None },
     };
-    if !is_there() {
-        return is_young.then_some((entry, candidate));
-    }
-    for _ in 0..LOOKS {
-        if !waited {
-            break;
-        }
-        match look(host, &directory) {
-            Waiting::Yes(call_site) => {
-                candidate.call_site = call_site;
-                break;
-            }
-            // It may have been killed between the two looks.
-            Waiting::No if is_there() => return None,
-            Waiting::No => return is_young.then_some((entry, candidate)),
-            // On its way to sleep; one that runs for long can't be told from one that is about to.
-            Waiting::CannotTell => {
-                let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
-            }
-        }
-    }
-    Some((entry, candidate))
+    (entry, candidate)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     /// The task 70/71 with that state and flags, started at that tick, and its stack.
@@ -136,9 +177,16 @@ mod tests {
         ] {
             let (_root, host) = host(stat, stack);
             for (is_young, expected) in [(true, young), (false, old)] {
-                let found = judge(&host, waited, is_young, Entry::sample(70, 71, time));
-                assert_eq!(found.is_some(), expected, "{stat:?} {stack} {waited} {is_young}");
-                let Some((_, candidate)) = found else { continue };
+                let entry = Entry::sample(70, 71, time);
+                let look = |entry: &Entry| fate(&host, waited, is_young, entry);
+                let over = Cell::new(0);
+                let found = settle(vec![entry], look, |_| over.set(over.get() + 1));
+                assert_eq!(!found.is_empty(), expected, "{stat:?} {stack} {waited} {is_young}");
+                // Of one who is gone another helper may still have to find out that it was killed.
+                let went_on = stat.is_some_and(|(state, flags, _)| state == "S" && flags == 0) && waited;
+                assert_eq!(over.get(), u32::from(went_on), "{stat:?} {stack} {waited} {is_young}");
+                let Some((entry, fate)) = found.into_iter().next() else { continue };
+                let (_, candidate) = candidate(entry, fate, waited);
                 let waits = stack == WAITS && stat.is_some_and(|(_, _, started)| started <= 500);
                 assert_eq!(candidate.call_site, waits.then(|| "f+0x3/0x4".into()));
                 assert_eq!((candidate.pid, candidate.tid, candidate.started_by), (70, 71, Some(500)));
@@ -148,5 +196,34 @@ mod tests {
                 assert!(is_it || !crate::requester::is_still(&host, &candidate));
             }
         }
+    }
+
+    #[test]
+    fn however_many_are_about_to_wait_few_are_looked_at_again() {
+        let entries = |count: i32| (0..count).map(|tid| Entry::sample(1, tid, 0)).collect();
+        for (count, last) in [(1, 21), (3, 23), (40, 60), (70, 70)] {
+            let looks = Cell::new(0);
+            let look = |_: &Entry| {
+                looks.set(looks.get() + 1);
+                Fate::Runs
+            };
+            let found = settle(entries(count), look, |_| panic!("none is over"));
+            assert_eq!((looks.get(), found.len()), (last, usize::try_from(count).unwrap().min(MAX_CANDIDATES)));
+        }
+        // One that went to sleep, and one that turned out to have been answered.
+        let looks = Cell::new(0);
+        let look = |entry: &Entry| {
+            looks.set(looks.get() + 1);
+            match (looks.get() > 3, entry.tid) {
+                (false, _) => Fate::Runs,
+                (true, 0) => Fate::WentOn,
+                (true, _) => Fate::Waits(None),
+            }
+        };
+        let over = Cell::new(None);
+        let found = settle(entries(3), look, |entry| over.set(Some(entry.tid)));
+        assert_eq!((looks.get(), over.get()), (6, Some(0)));
+        assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), [1, 2]);
+        assert!(found.iter().all(|(_, fate)| *fate == Fate::Waits(None)));
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn wishes(command_lines: bool) -> Wishes<'static> {
-    Wishes { command_lines, executables: Vec::new() }
+    Wishes { rules: false, command_lines, executables: Vec::new() }
 }
 
 #[test]
@@ -37,7 +37,8 @@ fn an_answer_cut_anywhere_is_what_came_before() {
         ends.push(answer.len());
     }
     for length in 0..=answer.len() {
-        let Answer { searched, candidates } = assemble(Found::default(), std::iter::empty(), &answer[..length]);
+        let Answer { searched, candidates } =
+            assemble(Found::default(), usize::MAX, std::iter::empty(), &answer[..length]);
         let came = ends.iter().filter(|end| **end <= length).count();
         let expected = [Confidence::Unknown, Confidence::Ambiguous, Confidence::Likely];
         assert_eq!(searched.confidence, expected[came.min(2)], "{length}");
@@ -66,10 +67,36 @@ fn what_was_read_of_a_successor_counts_for_nothing() {
             Candidate { pid, tid: pid, started_by: Some(started_by), waits: false, recorded, call_site: None };
         let searched = Searched { confidence: Confidence::Exact, ..Searched::default() };
         let read = read(&host, std::slice::from_ref(&candidate), &wishes(true)).ok();
-        let search = Search { host: &host, found: (searched, vec![candidate]), read, told: None };
+        let search = Search { host: &host, described: 1, found: (searched, vec![candidate]), read, told: None };
         let task = search.wait().task;
         assert_eq!((task.pid, task.exe.is_some(), task.cmdline.is_some()), (Some(pid), is_it, is_it));
         assert_eq!(task.known.unit, is_it);
         assert_eq!((task.uid == Some(5), task.comm == Some("ask".into())), (!is_it, !is_it));
+    }
+}
+
+#[test]
+fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who() {
+    let host = Host::this();
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let one = |uid| {
+        let recorded = Some((uid, "ask".into()));
+        Candidate { pid, tid: pid, started_by: None, waits: false, recorded, call_site: None }
+    };
+    let candidates: Vec<_> = (0..10).map(|at| one(1_000_000 + at)).collect();
+    for (rules, described) in [(false, DESCRIBED), (true, 10)] {
+        let wishes = Wishes { rules, ..wishes(true) };
+        let searched = Searched { confidence: Confidence::Ambiguous, ..Searched::default() };
+        let read = read(&host, &candidates, &wishes).ok();
+        let found = (searched, candidates.clone());
+        let search = Search { host: &host, described: wishes.described(), found, read, told: None };
+        let tasks = search.wait().candidates;
+        for (at, task) in tasks.iter().enumerate() {
+            assert_eq!((task.pid, task.tid), (Some(pid), Some(pid)));
+            let has = (task.exe.is_some(), task.cmdline.is_some(), task.known.unit);
+            assert_eq!(has, (at < described, at < described, at < described), "{at}");
+            assert_eq!(task.uid == Some(1_000_000 + u32::try_from(at).unwrap()), at >= described, "{at}");
+        }
+        assert_eq!(tasks.len(), 10);
     }
 }

@@ -104,7 +104,8 @@ fn run(call: &Call) -> i32 {
     lifeboat::policy_is_known();
     // The kernel asks for one name at a time; of several, who asked is the same for all.
     let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
-    let wishes = Wishes { command_lines: policy.audit.cmdline, executables: policy.executables() };
+    let rules = policy.asks_who().next().is_some();
+    let wishes = Wishes { rules, command_lines: policy.audit.cmdline, executables: policy.executables() };
     let search = identify(&host, first, load.caller, parent, &wishes);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);

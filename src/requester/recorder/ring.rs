@@ -182,15 +182,17 @@ impl<'a> Ring<'a> {
             return None;
         }
         self.whole(at, |word| {
-            let text = |from: usize, to: usize| -> Option<Vec<u8>> {
-                let words: Option<Vec<[u8; 8]>> = (from..to).map(|offset| Some(word(offset)?.to_ne_bytes())).collect();
-                let mut bytes = words?.concat();
-                bytes.truncate(bytes.iter().position(|&byte| byte == 0)?);
-                Some(bytes)
-            };
-            if (word(word::WAITED)? != 0) != waited || text(word::NAME, STRIDE - 1)? != name {
+            // Most are about another name: that one costs no more than a byte or two.
+            let byte = |at: usize| word(word::NAME + at / 8)?.to_ne_bytes().get(at % 8).copied();
+            let is_it = name.len() < (STRIDE - 1 - word::NAME) * 8
+                && (0..).zip(name.iter().chain(&[0])).all(|(at, &expected)| byte(at) == Some(expected));
+            if !is_it || (word(word::WAITED)? != 0) != waited {
                 return None;
             }
+            let comm: Option<Vec<[u8; 8]>> =
+                (word::COMM..word::NAME).map(|offset| Some(word(offset)?.to_ne_bytes())).collect();
+            let comm = comm?.concat();
+            let comm = comm.split(|&byte| byte == 0).next().unwrap_or_default();
             let task = word(word::TASK)?;
             Some(Entry {
                 at,
@@ -200,7 +202,7 @@ impl<'a> Ring<'a> {
                 tid: thread(task),
                 call_site: word(word::CALL_SITE)?,
                 uid: low_half(word(word::USER)?),
-                comm: Text::from(text(word::COMM, word::NAME)?.as_slice()),
+                comm: Text::from(comm),
             })
         })
     }
