@@ -1,5 +1,6 @@
 # A thousand names of every kind of byte, asked for by an unprivileged user: each is told of exactly once.
 # checks: armed all_answered told_of_each names_as_shown one_line_each nothing_foreign nothing_came_in kernel_log_clean
+# kernels: 6.1 newest
 . /lib.sh
 
 trace=/sys/kernel/tracing
