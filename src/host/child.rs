@@ -96,10 +96,32 @@ pub fn detach(opened: &[BorrowedFd], work: impl FnOnce()) -> io::Result<()> {
                     unsafe { libc::dup2(nowhere.as_raw_fd(), standard) };
                 }
             }
+            drop_capabilities();
             work();
             exit_now(0)
         }
         ForkResult::Parent { .. } => Ok(()),
+    }
+}
+
+/// What writing to a disk may take, also one that is full, and where a directory is somebody else's: CAP_CHOWN,
+/// CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_SYS_RESOURCE (include/uapi/linux/capability.h).
+const KEPT_CAPABILITIES: u32 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 24;
+
+/// Lets go of all other capabilities: what is nobody's concern any more must not load modules, nor change the kernel. A
+/// child that is waited for keeps them: of another's kernel stack not even root may see anything without CAP_SYS_ADMIN.
+fn drop_capabilities() {
+    /// `_LINUX_CAPABILITY_VERSION_3`: capabilities(7) in two words of 32 bits.
+    const VERSION: u32 = 0x2008_0522;
+    let mut head = [VERSION, 0];
+    // Effective, permitted and inheritable: the lower half, then the upper one.
+    let mut sets = [0_u32; 6];
+    // SAFETY: a head of two words of which the second means ourselves, and room for the six words of that version.
+    if unsafe { libc::syscall(libc::SYS_capget, head.as_mut_ptr(), sets.as_mut_ptr()) } == 0 {
+        let [effective, permitted, ..] = sets.map(|set| set & KEPT_CAPABILITIES);
+        let kept = [effective, permitted, 0, 0, 0, 0];
+        // SAFETY: as above; only read.
+        unsafe { libc::syscall(libc::SYS_capset, head.as_mut_ptr(), kept.as_ptr()) };
     }
 }
 
@@ -217,11 +239,32 @@ mod tests {
     fn a_child_that_is_only_slow_gets_longer_but_not_for_ever() {
         let busy = |out: &mut dyn Write, turns: u32| {
             let began = Instant::now();
-            while began.elapsed() < Duration::from_millis(200) * turns {}
+            while began.elapsed() < Duration::from_millis(1200) * turns {}
             let _ = out.write_all(b"late");
         };
-        assert_eq!(ask(Duration::from_millis(150), &[], |out| busy(out, 1)).unwrap(), b"late");
+        assert_eq!(ask(Duration::from_secs(1), &[], |out| busy(out, 1)).unwrap(), b"late");
         assert_eq!(ask(Duration::from_millis(20), &[], |out| busy(out, 100)).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_left_behind_can_write_and_nothing_else() {
+        let (mut reader, writer) = pipe().unwrap();
+        detach(&[writer.as_fd()], || {
+            let status = std::fs::read("/proc/self/status").unwrap_or_default();
+            let _ = (&writer).write_all(&status);
+        })
+        .unwrap();
+        drop(writer);
+        let mut status = String::new();
+        reader.read_to_string(&mut status).unwrap();
+        let set = |status: &str, name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t")).unwrap();
+            u64::from_str_radix(line, 16).unwrap()
+        };
+        let ours = set(&std::fs::read_to_string("/proc/self/status").unwrap(), "CapEff");
+        assert_ne!(ours & !u64::from(KEPT_CAPABILITIES), 0, "this test needs root");
+        let kept = ours & u64::from(KEPT_CAPABILITIES);
+        assert_eq!(["CapInh", "CapPrm", "CapEff"].map(|name| set(&status, name)), [0, kept, kept]);
     }
 
     #[test]
