@@ -12,7 +12,7 @@
 //!
 //! | entry | |
 //! | --- | --- |
-//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it |
+//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it, or that saw its task go on |
 //! | 1 | time, nanoseconds since boot (CLOCK_BOOTTIME) |
 //! | 2 | process << 32 \| thread |
 //! | 3 | where in the kernel it was made: the return address |
@@ -40,7 +40,7 @@ pub mod word {
     pub const COMM: usize = 6;
     pub const NAME: usize = 8;
 }
-/// Set in an entry's first word by the helper that served it.
+/// Set in an entry's first word once it is no longer open.
 const SERVED: u64 = 1;
 /// Entries older than this are not looked at: no helper starts so late.
 const OLDEST: u64 = 60_000_000_000;
@@ -126,8 +126,8 @@ impl<'a> Ring<'a> {
         kept
     }
 
-    /// Marks a request as served, so that no later one is taken for it. False if another helper did that before, or
-    /// the entry was overwritten meanwhile.
+    /// Marks a request as served, by us or by others, so that no later one is taken for it. False if another helper did
+    /// that before, or the entry was overwritten meanwhile.
     pub fn serve(&self, entry: &Entry, name: &[u8], waited: bool) -> bool {
         // First its thread's older entries of that name, among them the other program's of this request: until the entry
         // itself is marked, which one helper can do only, nobody takes one of them for a request that is open.
