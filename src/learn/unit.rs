@@ -56,8 +56,17 @@ pub(super) fn is_a_persons(pattern: &str) -> bool {
 
 /// The container's id in a scope's name: `docker-ID.scope`.
 pub(super) fn container(unit: &str) -> Option<&str> {
-    let id = unit.strip_suffix(".scope")?.rsplit('-').next()?;
-    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    unit.strip_suffix(".scope")?.rsplit('-').next().filter(|id| id.len() == 64 && is_hex(id))
+}
+
+/// Whether a container's name is one that nobody gave it.
+pub(super) fn is_id(container: &str) -> bool {
+    container.len() >= 32 && is_hex(container)
+}
+
+/// Whether a part of a name is a number that a machine made up, rather than a word that reads like one.
+pub(super) fn is_made_up(part: &str) -> bool {
+    part.len() >= 8 && is_hex(part) && part.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 /// What follows a UUID, if the parts begin with one.
@@ -74,16 +83,15 @@ fn is_hex(text: &str) -> bool {
 /// A word of a name, as a pattern: what a machine made up is a star.
 fn lasting(part: &str, is_transient: bool, is_session: bool) -> String {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let id = |text: &str| text.len() >= 8 && is_hex(text) && text.bytes().any(|byte| byte.is_ascii_digit());
     // The bus names that D-Bus gives out, `:1.21`.
-    if id(part) || part.starts_with(':') || (is_transient && digits(part)) {
+    if is_made_up(part) || part.starts_with(':') || (is_transient && digits(part)) {
         return "*".to_owned();
     }
     // A letter that says what it is the number of.
     let mut signs = part.chars();
     let letter = signs.next().filter(char::is_ascii_lowercase);
     match letter {
-        Some(letter) if is_transient && (digits(signs.as_str()) || id(signs.as_str())) => {
+        Some(letter) if is_transient && (digits(signs.as_str()) || is_made_up(signs.as_str())) => {
             if is_session {
                 "*".to_owned()
             } else {
