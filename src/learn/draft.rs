@@ -163,7 +163,7 @@ fn permit(draft: &mut Draft, wanted: Asked, refused: &Asked, action: Action) {
                 "What looks like a container there is one where systemd has users' processes in units.".to_owned(),
             );
         }
-        let name = format!("{size}{}{}", slug(&who), if common.is_in_host { "-host" } else { "" });
+        let name = format!("{size}{}{}", slug(&who), suffix(common));
         push(draft, &name, &why, whats, Asking { who: Some(who), common }, action);
     }
     let all_of = |asked: Vec<(What, BTreeMap<Who, Tally>)>| {
@@ -173,14 +173,15 @@ fn permit(draft: &mut Draft, wanted: Asked, refused: &Asked, action: Action) {
     };
     for (common, asked) in of_many {
         let (who, whats) = all_of(asked);
-        let (suffix, whose) = match (common.is_root, common.is_in_host) {
-            (true, true) => ("-root-host", "As root in the host's user namespace, whoever asks"),
-            (true, false) => ("-root", "As root, whoever asks"),
-            (false, true) => ("-host", "In the host's user namespace, whoever asks"),
-            (false, false) => ("", "Whoever asks"),
+        let whose = match (common.is_root, common.is_in_host) {
+            (true, true) => "As root in the host's user namespace, whoever asks",
+            (true, false) => "As root, whoever asks",
+            (false, true) => "In the host's user namespace, whoever asks",
+            (false, false) => "Whoever asks",
         };
         let why = [format!("{whose}: many different requesters did."), who];
-        push(draft, &format!("{size}many-requesters{suffix}"), &why, whats, Asking { who: None, common }, action);
+        let name = format!("{size}many-requesters{}", suffix(common));
+        push(draft, &name, &why, whats, Asking { who: None, common }, action);
     }
     let (who, whats) = all_of(of_all);
     let why = ["Whoever asks: of some who did it is not certain who they were.".to_owned(), who];
@@ -352,6 +353,16 @@ fn push(draft: &mut Draft, name: &str, why: &[String], whats: Vec<(What, Tally)>
         let mut why = why;
         why.push("No record tells what these names stood for.".to_owned());
         draft.rules.push(Rule { name, why, patterns: Patterns::Requests(requests), asking, action });
+    }
+}
+
+/// What the name of a rule says of what its requesters have to be besides.
+fn suffix(common: Common) -> &'static str {
+    match (common.is_root, common.is_in_host) {
+        (true, true) => "-root-host",
+        (true, false) => "-root",
+        (false, true) => "-host",
+        (false, false) => "",
     }
 }
 

@@ -4,9 +4,12 @@
 //! known are passed over.
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use super::unit;
 
 /// A text of the record, in the printable form of [`Text`](crate::text::Text).
 #[derive(Clone, Debug, Deserialize, Hash, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub(super) struct Request<'a> {
 }
 
 /// Its own keys and those of a task: written out, since to flatten them would copy every value.
-#[derive(Deserialize, Hash)]
+#[derive(Deserialize)]
 pub(super) struct Requester<'a> {
     #[serde(borrow)]
     pub confidence: Option<Str<'a>>,
@@ -77,7 +80,7 @@ pub(super) struct Requester<'a> {
 }
 
 /// One of several who may have asked.
-#[derive(Deserialize, Hash)]
+#[derive(Deserialize)]
 pub(super) struct Task<'a> {
     #[serde(borrow)]
     pub exe: Option<Str<'a>>,
@@ -90,6 +93,39 @@ pub(super) struct Task<'a> {
     pub userns: Option<Str<'a>>,
     #[serde(borrow)]
     pub mntns: Option<Str<'a>>,
+}
+
+/// Of containers' ids only that they are ids: each container has its own, and nothing that is learned depends on it.
+impl Hash for Requester<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Requester { confidence, found_by, exe, unit, container, uid, userns, mntns, candidates } = self;
+        (confidence, found_by, exe, uid, userns, mntns, candidates).hash(state);
+        (of_unit(unit), of_container(container)).hash(state);
+    }
+}
+
+/// As for a requester.
+impl Hash for Task<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Task { exe, unit, container, uid, userns, mntns } = self;
+        (exe, uid, userns, mntns, of_unit(unit), of_container(container)).hash(state);
+    }
+}
+
+/// A unit's name, up to a container's id if it ends with one, and whether it does.
+fn of_unit<'a>(unit: &'a Option<Str<'_>>) -> (Option<&'a str>, bool) {
+    let unit = text(unit);
+    let front = |unit: &'a str| {
+        let id = unit::container(unit).filter(|id| unit::is_made_up(id))?;
+        unit.strip_suffix(".scope")?.strip_suffix(id)
+    };
+    unit.and_then(front).map_or((unit, false), |front| (Some(front), true))
+}
+
+/// A container's name if it has one, and whether it is an id.
+fn of_container<'a>(container: &'a Option<Str<'_>>) -> (Option<&'a str>, bool) {
+    let container = text(container);
+    if container.is_some_and(unit::is_id) { (None, true) } else { (container, false) }
 }
 
 #[derive(Deserialize, Hash)]

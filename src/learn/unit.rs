@@ -6,6 +6,8 @@ use crate::policy::pattern;
 const KINDS: [&str; 5] = ["service", "scope", "socket", "mount", "swap"];
 /// The longest name of a unit (`UNIT_NAME_MAX`, systemd's basic/unit-name.h).
 const LONGEST: usize = 255;
+/// A dash within a part, as systemd-escape(1) writes it: `machine-qemu\x2d12\x2dNAME.scope` of libvirt.
+const ESCAPED_DASH: &str = r"\x2d";
 /// Lengths of the parts of a UUID.
 const UUID: [usize; 5] = [8, 4, 4, 4, 12];
 
@@ -32,7 +34,10 @@ pub(super) fn pattern(unit: &str) -> Option<String> {
             after = behind;
             "*".to_owned()
         } else {
-            lasting(part, is_transient, name.starts_with("session-"))
+            let words = part.split(ESCAPED_DASH);
+            let words: Vec<String> =
+                words.map(|word| lasting(word, is_transient, name.starts_with("session-"))).collect();
+            words.join(&pattern::literal(ESCAPED_DASH))
         };
         // Several in a row are one.
         if part != "*" || kept.last().is_none_or(|last| last != "*") {
@@ -51,8 +56,17 @@ pub(super) fn is_a_persons(pattern: &str) -> bool {
 
 /// The container's id in a scope's name: `docker-ID.scope`.
 pub(super) fn container(unit: &str) -> Option<&str> {
-    let id = unit.strip_suffix(".scope")?.rsplit('-').next()?;
-    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    unit.strip_suffix(".scope")?.rsplit('-').next().filter(|id| id.len() == 64 && is_hex(id))
+}
+
+/// Whether a container's name is one that nobody gave it.
+pub(super) fn is_id(container: &str) -> bool {
+    container.len() >= 32 && is_hex(container)
+}
+
+/// Whether a part of a name is a number that a machine made up, rather than a word that reads like one.
+pub(super) fn is_made_up(part: &str) -> bool {
+    part.len() >= 8 && is_hex(part) && part.bytes().any(|byte| byte.is_ascii_digit())
 }
 
 /// What follows a UUID, if the parts begin with one.
@@ -66,19 +80,18 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// A part of a name, as a pattern: what a machine made up is a star.
+/// A word of a name, as a pattern: what a machine made up is a star.
 fn lasting(part: &str, is_transient: bool, is_session: bool) -> String {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let id = |text: &str| text.len() >= 8 && is_hex(text) && text.bytes().any(|byte| byte.is_ascii_digit());
     // The bus names that D-Bus gives out, `:1.21`.
-    if id(part) || part.starts_with(':') || (is_transient && digits(part)) {
+    if is_made_up(part) || part.starts_with(':') || (is_transient && digits(part)) {
         return "*".to_owned();
     }
     // A letter that says what it is the number of.
     let mut signs = part.chars();
     let letter = signs.next().filter(char::is_ascii_lowercase);
     match letter {
-        Some(letter) if is_transient && (digits(signs.as_str()) || id(signs.as_str())) => {
+        Some(letter) if is_transient && (digits(signs.as_str()) || is_made_up(signs.as_str())) => {
             if is_session {
                 "*".to_owned()
             } else {
@@ -114,6 +127,9 @@ mod tests {
             ("vte-spawn-01234567-89ab-cdef-0123-456789abcdef.scope", Some("vte-spawn-*.scope")),
             ("app-gnome-org.gnome.Terminal-4711.scope", Some("app-gnome-org.gnome.Terminal-*.scope")),
             ("dbus-:1.21-org.freedesktop.problems@0.service", Some("dbus-*-org.freedesktop.problems@*.service")),
+            ("machine-qemu\\x2d12\\x2dwin11.scope", Some("machine-qemu\\\\x2d*\\\\x2dwin11.scope")),
+            ("machine-lxc\\x2d4711\\x2dweb\\x2da.scope", Some("machine-lxc\\\\x2d*\\\\x2dweb\\\\x2da.scope")),
+            ("srv-a\\x2d1.service", Some("srv-a\\\\x2d1.service")),
             ("run-user-1000.mount", Some("run-user-*.mount")),
             ("run-docker\\x2dx.mount", Some("run-docker\\\\x2dx.mount")),
             ("", None),

@@ -168,12 +168,11 @@ impl Who {
             Some("other") => Some(Namespaces::Other),
             _ => None,
         };
-        let is_id = container.len() >= 32 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
         let is_name = |name: &&str| {
             let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'\\'));
             is_plain && !name.is_empty() && name.len() <= 128 && !matches!(*name, "true" | "false")
         };
-        let name = Some(container).filter(|_| !is_id).filter(is_name).map(pattern::literal);
+        let name = Some(container).filter(|name| !unit::is_id(name)).filter(is_name).map(pattern::literal);
         Who::Container { name, unit: unit.map_or(Some(NO_UNIT.to_owned()), unit_pattern), userns }
     }
 

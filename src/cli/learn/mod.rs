@@ -124,10 +124,11 @@ pub fn run(host: &Host, common: &Common, options: &Options) -> u8 {
         }
     };
     errors.iter().for_each(|error| complain!("guard: {error}"));
-    if !errors.is_empty() && errors.len() >= count {
-        return exit::CANNOT_TELL;
-    }
     if !is_any {
+        // With an error for each file there is nothing more to say.
+        if !errors.is_empty() && errors.len() >= count {
+            return exit::CANNOT_TELL;
+        }
         let remedy =
             "name files that `guard log` shows records of, or arm the guard (`guard enable`) and wait for requests";
         complain!("guard: no records found in {}; {remedy}", places(host, &options.files));

@@ -26,6 +26,8 @@ struct Blocks {
     reader: Box<dyn Read + Send>,
     /// The beginning of a line whose end was not read yet.
     rest: Vec<u8>,
+    /// Why it can't be read on.
+    error: Option<io::Error>,
 }
 
 /// Has workers, one for each processor, read all lines of `files`: each in blocks that depend on the file alone. Plain
@@ -90,8 +92,8 @@ fn next(queue: &Mutex<Queue>, block: &mut Vec<u8>) -> Option<Share> {
             let open = queue.files.pop_front()?;
             // Opened under the lock: few bytes are read for that, and files stay in order.
             match open() {
-                Ok((reader, true)) => return Some(Share::File(Blocks { reader, rest: Vec::new() })),
-                Ok((reader, false)) => queue.open = Some(Blocks { reader, rest: Vec::new() }),
+                Ok((reader, true)) => return Some(Share::File(Blocks::new(reader))),
+                Ok((reader, false)) => queue.open = Some(Blocks::new(reader)),
                 Err(error) => queue.errors.push(error),
             }
             continue;
@@ -108,14 +110,28 @@ fn next(queue: &Mutex<Queue>, block: &mut Vec<u8>) -> Option<Share> {
 }
 
 impl Blocks {
-    /// Puts the next whole lines into `block`; behind the last one that is whole, what is left. False: nothing is.
+    fn new(reader: Box<dyn Read + Send>) -> Blocks {
+        Blocks { reader, rest: Vec::new(), error: None }
+    }
+
+    /// Puts the next whole lines into `block`; behind the last one that is whole, what is left. False: nothing is. An
+    /// error comes when all that was read before it is handed out.
     fn fill(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
         std::mem::swap(block, &mut self.rest);
         self.rest.clear();
         loop {
             let room = BLOCK.saturating_sub(block.len()) as u64;
-            let count = self.reader.by_ref().take(room).read_to_end(block)?;
-            let is_end = (count as u64) < room;
+            let is_end = match self.reader.by_ref().take(room).read_to_end(block) {
+                Ok(count) => (count as u64) < room,
+                Err(error) if block.is_empty() => return Err(error),
+                Err(error) => {
+                    self.error = Some(error);
+                    true
+                }
+            };
             if is_end {
                 return Ok(!block.is_empty());
             }
@@ -173,6 +189,25 @@ mod tests {
         assert_eq!(errors, 0);
         assert!(lines.contains(&b"one".to_vec()) && lines.contains(&b"two".to_vec()));
         assert!(lines.iter().all(|line| line.len() <= BLOCK), "{:?}", lines.iter().map(Vec::len).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_was_read_before_an_error_is_handed_out() {
+        struct Breaks;
+        impl Read for Breaks {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("cut off"))
+            }
+        }
+        for (text, is_packed) in [("one\ntw", false), ("one\ntw", true), ("", true)] {
+            let open = move || Ok((Box::new(text.as_bytes().chain(Breaks)) as Box<dyn Read + Send>, is_packed));
+            let mut files = opens(&[(b"three\n", false)]);
+            files.insert(0, Box::new(open));
+            let expected = text.lines().chain(["three"]).map(|line| line.as_bytes().to_vec());
+            let mut expected: Vec<Vec<u8>> = expected.collect();
+            expected.sort();
+            assert_eq!(read(files), (expected, 1), "{text:?}");
+        }
     }
 
     #[test]

@@ -121,3 +121,40 @@ fn the_threads_that_lines_were_read_by_make_no_difference() {
     assert_eq!(Learner::together(learners), whole);
     assert_eq!(whole.hosts.as_ref().map(Vec::len), Some(13));
 }
+
+#[test]
+fn an_id_makes_no_kind_of_line_of_its_own() {
+    let id = |digit: char| format!("{digit}bcdef01").repeat(8);
+    let of = |unit: &str, container: &str| {
+        let container = format!("\"container\":{container},\"parents\"");
+        line(unit, ALLOW, &["a absent target"]).replace("\"parents\"", &container)
+    };
+    let quoted = |text: String| format!("\"{text}\"");
+    let scope = |kind: &str, digit: char| of(&format!("{kind}-{}.scope", id(digit)), &quoted(id(digit)));
+    let candidates = |digit: char| {
+        let task = format!("\"candidates\":[{{\"unit\":\"docker-{}.scope\"}}],\"parents\"", id(digit));
+        line("", ALLOW, &["a absent target"]).replace("\"parents\"", &task)
+    };
+    let word = "abcdefab".repeat(8);
+    for (lines, kinds) in [
+        (vec![scope("docker", '1'), scope("docker", '2'), scope("docker", '3')], 1),
+        (vec![of("", &quoted(id('1'))), of("", &quoted(id('2')))], 1),
+        (vec![candidates('1'), candidates('2')], 1),
+        (vec![scope("docker", '1'), scope("libpod", '1'), of("docker-.scope", &quoted(id('1')))], 3),
+        (vec![of("docker-a.scope", "\"web\""), of("docker-a.scope", "\"db\""), of("docker-a.scope", "null")], 3),
+        // No number is one without digits; and what stands before it belongs to it.
+        (vec![of(&format!("x-{word}.scope"), "null"), scope("x", '1'), of("x-*.scope", "null")], 3),
+        (vec![of(&format!("y{}.scope", id('1')), "null"), of(&format!("y{}.scope", id('2')), "null")], 2),
+        (vec![of("", &quoted(id('1') + ".scope")), of("", &quoted(id('2') + ".scope"))], 2),
+    ] {
+        let mut learner = Learner::new(false, latest());
+        learner.read(lines.concat().as_bytes());
+        assert_eq!(learner.shapes.len(), kinds, "{lines:?}");
+        let each = lines.iter().map(|line| {
+            let mut learner = Learner::new(false, latest());
+            learner.read(line.as_bytes());
+            learner
+        });
+        assert_eq!(Learner::together([learner]), Learner::together(each), "{lines:?}");
+    }
+}

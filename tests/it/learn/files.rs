@@ -47,6 +47,22 @@ fn packed_files_and_standard_input_are_read_alike() {
 }
 
 #[test]
+fn what_is_whole_of_a_packed_file_that_is_cut_off_is_learned() {
+    let all = lines(&docker(&Kernel::unpacked(), "d1"));
+    let directory = tempfile::tempdir().unwrap();
+    let plain = directory.path().join("records");
+    // Far more than what a decoder holds back.
+    fs::write(&plain, all.concat().repeat(100)).unwrap();
+    let whole = packed("gzip", &plain);
+    let bytes = fs::read(&whole).unwrap();
+    fs::write(&whole, &bytes[..bytes.len() - 20]).unwrap();
+    let output = guard(&["--bare"], std::slice::from_ref(&whole));
+    let errors = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), learned(&["--bare"], &[&all])), "{errors}");
+    assert!(errors.contains("records.packed: read: "), "{errors}");
+}
+
+#[test]
 fn this_hosts_records_are_learned_wherever_they_are() {
     let kernel = Kernel::unpacked();
     let all = lines(&docker(&kernel, "d1"));

@@ -170,6 +170,7 @@ fn nobody_passes_for_a_container_by_a_name_of_their_own_choice() {
     let policy = learned(&["--default=block"], &[&lines(&recorder.recorded)]);
     holds(&kernel, &policy, &recorder.recorded, true);
     let who = "requester = { container = true, unit = [\"!*\"], uid = [0], userns = \"host\" }";
+    assert!(policy.contains("id = \"containers-root\""), "the id says so too: {policy}");
     assert!(policy.contains(who) && policy.contains("# What looks like a container there is one"), "{policy}");
     assert_eq!(judged(&kernel, &policy, "algif-hash", &scope), Action::Block, "{policy}");
 }
