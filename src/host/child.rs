@@ -220,7 +220,7 @@ mod tests {
             while began.elapsed() < Duration::from_millis(200) * turns {}
             let _ = out.write_all(b"late");
         };
-        assert_eq!(ask(Duration::from_millis(150), &[], |out| busy(out, 1)).unwrap(), b"late");
+        assert_eq!(ask(Duration::from_secs(1), &[], |out| busy(out, 6)).unwrap(), b"late");
         assert_eq!(ask(Duration::from_millis(20), &[], |out| busy(out, 100)).unwrap(), b"");
     }
 
