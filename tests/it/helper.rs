@@ -35,6 +35,12 @@ pub fn write_program(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// What the helper is linked with, where it is not static: `tests/sanitizer` names that.
+pub fn libraries() -> Vec<String> {
+    let named = std::env::var("MODPROBE_GUARD_TEST_LIBRARIES").unwrap_or_default();
+    named.split_whitespace().map(str::to_owned).collect()
+}
+
 /// A root directory with the helper, a shell, and a module `a` that needs `b`.
 pub struct Root(tempfile::TempDir);
 
@@ -42,6 +48,9 @@ impl Root {
     pub fn new() -> Root {
         let root = Root(tempfile::tempdir().unwrap());
         root.program(HELPER, &fs::read(env!("CARGO_BIN_EXE_modprobe-guard")).unwrap());
+        for library in libraries() {
+            root.program(&library, &fs::read(&library).unwrap());
+        }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
         root.program("/bin/sh", &fs::read(busybox.expect("busybox-static is needed")).unwrap());
         root.program("/sbin/modprobe", DELEGATE.as_bytes());

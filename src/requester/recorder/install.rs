@@ -14,7 +14,7 @@ use nix::unistd::{mkdir, unlink};
 
 use super::program::program;
 use super::ring::STRIDE;
-use super::{DIRECTORY, LINKS, NAME, REQUESTS, Recorder, TRACEPOINT, bpf};
+use super::{DIRECTORY, LINKS, NAME, REQUESTS, Recorder, TRACEPOINT, bpf, must_be_ours};
 use crate::host::Host;
 use crate::host::kernel_config::{KernelConfig, Setting};
 
@@ -75,6 +75,7 @@ pub fn install(host: &Host) -> Result<bool, String> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(error) => return Err(format!("{DIRECTORY}: make: {error}")),
     }
+    must_be_ours()?;
     for (path, object) in [(REQUESTS, &map)].into_iter().chain(LINKS.into_iter().zip(&links)) {
         bpf::pin(path, object.as_fd()).map_err(|error| format!("{}: pin: {error}", path.to_string_lossy()))?;
     }
@@ -85,8 +86,9 @@ pub fn install(host: &Host) -> Result<bool, String> {
 /// Takes the recorder out of the kernel. Says whether there was one.
 ///
 /// # Errors
-/// Those of unlink(2), with the path.
+/// Those of unlink(2), with the path; and if what is there is not ours.
 pub fn remove() -> Result<bool, String> {
+    must_be_ours()?;
     let mut was_there = false;
     // Also what a former release of ours left there.
     let names = std::fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
@@ -103,6 +105,7 @@ pub fn remove() -> Result<bool, String> {
 /// # Errors
 /// What is missing, in words.
 pub fn state() -> Result<State, String> {
+    must_be_ours()?;
     let open = |path: &CStr| -> Result<OwnedFd, String> {
         bpf::get(path).map_err(|error| format!("{}: open: {error}", path.to_string_lossy()))
     };
@@ -159,4 +162,46 @@ fn possible_processors(host: &Host) -> usize {
     let last: Option<usize> = std::str::from_utf8(last).ok().and_then(|number| number.parse().ok());
     // Without sysfs: as many as any kernel of ours knows; a row costs 8 KiB.
     last.map_or(512, |last| last.saturating_add(1).min(8192))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// Gives the calling thread a bpffs of its own into which everybody may write.
+    fn have_open_bpffs() {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=1777")).unwrap();
+    }
+
+    #[test]
+    fn what_others_put_in_our_place_is_neither_believed_nor_emptied() {
+        let in_the_open = || {
+            have_open_bpffs();
+            let elsewhere = tempfile::tempdir().unwrap();
+            let theirs = elsewhere.path().join("theirs");
+            fs::write(&theirs, "").unwrap();
+            let refusals = || [remove().err(), state().err(), Recorder::open().err()];
+            let is_refused = |said: &Option<String>| said.as_ref().is_some_and(|said| said.contains("; remove it"));
+
+            symlink(elsewhere.path(), DIRECTORY).unwrap();
+            assert!(refusals().iter().all(is_refused), "{:?}", refusals());
+            assert!(theirs.exists());
+            fs::remove_file(DIRECTORY).unwrap();
+
+            mkdir(DIRECTORY, Mode::S_IRWXU).unwrap();
+            chown(DIRECTORY, Some(65534), None).unwrap();
+            assert!(refusals().iter().all(is_refused), "{:?}", refusals());
+            chown(DIRECTORY, Some(0), None).unwrap();
+            assert!(!refusals().iter().any(is_refused), "{:?}", refusals());
+        };
+        std::thread::spawn(in_the_open).join().unwrap();
+    }
 }

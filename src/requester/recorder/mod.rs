@@ -21,6 +21,8 @@ use std::time::Duration;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::host::Host;
+
 pub use install::{impossible, install, remove, state};
 pub use ring::Entry;
 use ring::{Ring, STRIDE};
@@ -50,6 +52,7 @@ impl Recorder {
     /// # Errors
     /// What is missing, in words.
     pub fn open() -> Result<Recorder, String> {
+        must_be_ours()?;
         let shown = REQUESTS.to_string_lossy();
         let map = bpf::get(REQUESTS).map_err(|error| format!("{shown}: open: {error}"))?;
         Recorder::of_map(&map).map_err(|error| format!("{shown}: map: {error}"))
@@ -99,6 +102,19 @@ impl Recorder {
     /// Requests that the first program has written down since the recorder was installed.
     pub fn count(&self) -> u64 {
         self.ring().count()
+    }
+}
+
+/// A bpffs that was mounted without a mode lets everybody make directories and links, ours too before we do.
+///
+/// # Errors
+/// That [`DIRECTORY`] is there, and is a link or somebody else's, in words.
+fn must_be_ours() -> Result<(), String> {
+    match Host::this().own_directory(DIRECTORY, None) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("{DIRECTORY}: open: {error}; remove it, then run guard enable"))
+        }
+        _ => Ok(()),
     }
 }
 

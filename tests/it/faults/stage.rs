@@ -20,7 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::look::{Expected, expect};
 use super::tracer::{self, Followed, Interruption, What};
 use super::{Verdict, loader};
-use crate::helper::{spawn, write_program};
+use crate::helper::{libraries, spawn, write_program};
 use crate::index::write_indexes;
 
 pub const HELPER: &str = "/usr/sbin/modprobe-guard";
@@ -178,6 +178,9 @@ impl Stage {
         fs::create_dir(stage.path("/kernel/net")).unwrap();
         fs::set_permissions(stage.path("/var/log/modprobe-guard"), fs::Permissions::from_mode(0o750)).unwrap();
         stage.put_program(HELPER, Path::new(env!("CARGO_BIN_EXE_modprobe-guard")));
+        for library in libraries() {
+            stage.put_program(&library, Path::new(&library));
+        }
         stage.put_program("/sbin/modprobe", loader());
         stage.file(POLICY, RULES.as_bytes());
         stage.file(IN_FORCE, in_force());
