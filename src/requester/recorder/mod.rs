@@ -19,9 +19,9 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::stat::{FileStat, SFlag, lstat};
 use nix::time::{ClockId, clock_gettime};
-
-use crate::host::Host;
+use nix::unistd::geteuid;
 
 pub use install::{impossible, install, remove, state};
 pub use ring::Entry;
@@ -105,14 +105,19 @@ impl Recorder {
     }
 }
 
-/// A bpffs that was mounted without a mode lets everybody make directories and links, ours too before we do.
+/// A bpffs that was mounted without a mode lets everybody make directories and links, ours too before we do. In such a
+/// directory nobody else can take away what is ours. Only looked at: SELinux lets the helper open none there.
 ///
 /// # Errors
-/// That [`DIRECTORY`] is there, and is a link or somebody else's, in words.
+/// That [`DIRECTORY`] is there, and is no directory or somebody else's, in words.
 fn must_be_ours() -> Result<(), String> {
-    match Host::this().own_directory(DIRECTORY, None) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(format!("{DIRECTORY}: open: {error}; remove it, then run guard enable"))
+    let is_ours = |stat: FileStat| {
+        let is_directory = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+        is_directory && stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0
+    };
+    match lstat(DIRECTORY) {
+        Ok(stat) if !is_ours(stat) => {
+            Err(format!("{DIRECTORY}: others may write to it, or it is no directory; remove it, then run guard enable"))
         }
         _ => Ok(()),
     }
