@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
@@ -21,6 +21,12 @@ const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory(OwnedFd);
+
+/// Whether it is a directory, and nobody but we may change what is in it.
+pub fn is_ours_alone(stat: &FileStat) -> bool {
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    kind == SFlag::S_IFDIR && stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0
+}
 
 impl Host {
     /// Opens the directory `path` to read what is in it; its last component is no link.
@@ -35,8 +41,7 @@ impl Host {
     /// Besides those of open(2) and mkdir(2): `PermissionDenied` if others than we may change what is in it.
     pub fn own_directory(&self, path: &str, create: Option<Mode>) -> io::Result<Directory> {
         let directory = self.directory_or_new(path, create)?;
-        let stat = fstat(&directory.0)?;
-        if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
+        if !is_ours_alone(&fstat(&directory.0)?) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to this directory"));
         }
         Ok(directory)

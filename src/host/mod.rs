@@ -24,7 +24,7 @@ use nix::sys::stat::Mode;
 
 use crate::text::Text;
 
-pub use directory::Directory;
+pub use directory::{Directory, is_ours_alone};
 pub use divert::{ARMED, Divert, MODPROBE, REAL};
 pub use policy::{InForce, MAX_SOURCE, Origin};
 

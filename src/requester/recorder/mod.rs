@@ -19,9 +19,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use nix::sys::stat::{FileStat, SFlag, lstat};
+use nix::sys::stat::lstat;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::geteuid;
+
+use crate::host::is_ours_alone;
 
 pub use install::{impossible, install, remove, state};
 pub use ring::Entry;
@@ -111,12 +112,8 @@ impl Recorder {
 /// # Errors
 /// That [`DIRECTORY`] is there, and is no directory or somebody else's, in words.
 fn must_be_ours() -> Result<(), String> {
-    let is_ours = |stat: FileStat| {
-        let is_directory = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-        is_directory && stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0
-    };
     match lstat(DIRECTORY) {
-        Ok(stat) if !is_ours(stat) => {
+        Ok(stat) if !is_ours_alone(&stat) => {
             Err(format!("{DIRECTORY}: others may write to it, or it is no directory; remove it, then run guard enable"))
         }
         _ => Ok(()),
