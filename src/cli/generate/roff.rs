@@ -5,13 +5,21 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 /// When what the pages say was last changed.
 pub const DATE: &str = "2026-11-21";
 
-/// A page, or a part of one, with a text in each of its places, `{{name}}`. What is put in is not looked through again.
+/// A page, or a part of one, with a text in each of its places, `{{name}}`; one that there is no text for stays, to be
+/// seen. What is put in is not looked through again.
 pub fn filled(page: &str, texts: &[(&str, String)]) -> String {
     let mut parts = page.split("{{");
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let (name, rest) = part.split_once("}}").unwrap_or_default();
-        let text = texts.iter().find(|(other, _)| *other == name).map_or("", |(_, text)| text);
+        let known = part.split_once("}}").and_then(|(name, rest)| {
+            let (_, text) = texts.iter().find(|(other, _)| *other == name)?;
+            Some((text, rest))
+        });
+        let Some((text, rest)) = known else {
+            filled.push_str("{{");
+            filled.push_str(part);
+            continue;
+        };
         // What fills lines of its own ends them itself.
         let rest = if text.ends_with('\n') { rest.strip_prefix('\n').unwrap_or(rest) } else { rest };
         filled.push_str(text);
@@ -109,6 +117,6 @@ mod tests {
     #[test]
     fn places_are_filled_once() {
         let texts = [("a", "{{b}}".to_owned()), ("b", "x\ny\n".to_owned())];
-        assert_eq!(filled("1{{a}}2\n{{b}}\n3{{c}}", &texts), "1{{b}}2\nx\ny\n3");
+        assert_eq!(filled("1{{a}}2\n{{b}}\n3{{c}}", &texts), "1{{b}}2\nx\ny\n3{{c}}");
     }
 }
