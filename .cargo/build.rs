@@ -6,7 +6,7 @@ fn main() {
     println!("cargo::rerun-if-changed=.cargo/no-unwinding.ld");
     // The profile in which a panic ends the program; it is not told by itself.
     if var("PROFILE").as_deref() == Ok("release") {
-        let directory = var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,{directory}/.cargo/no-unwinding.ld");
+        // Cargo links in the package's directory. Its whole path would be remembered, and be wrong once that has moved.
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr,-T,.cargo/no-unwinding.ld");
     }
 }
