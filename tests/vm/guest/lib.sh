@@ -13,13 +13,16 @@ lsmod() { /sbin/lsmod "$@"; }
 setpriv() { /usr/bin/setpriv "$@"; }
 unshare() { /usr/bin/unshare "$@"; }
 
-# check NAME COMMAND...: one line of result.
+# check NAME COMMAND...: one line of result. A command that the guest lacks fails every check, in a pipe too.
 check() {
 	name=$1
 	shift
 	count=$((count + 1))
 	if output=$("$@" 2>&1); then
-		echo "RESULT $name ok"
+		case $output in
+		*': line '[0-9]*': not found'*) echo "RESULT $name failed: the guest lacks a command: $(echo "$output" | tr '\n' '|')" ;;
+		*) echo "RESULT $name ok" ;;
+		esac
 	else
 		echo "RESULT $name failed: $* gave status $?: $(echo "$output" | tail -n 5 | tr '\n' '|')"
 	fi
