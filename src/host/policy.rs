@@ -127,7 +127,8 @@ impl Host {
     pub fn policy_in_force(&self) -> InForce {
         let shown = escaped(&self.shown(POLICY_IN_FORCE));
         let refused = match self.policy_bytes(Path::new(POLICY_IN_FORCE), MAX_IN_FORCE) {
-            Ok(bytes) => match applied::decode(&bytes) {
+            // A policy in force is there to the end of its process.
+            Ok(bytes) => match applied::decode(bytes.leak()) {
                 Ok(Applied { policy, sources }) => {
                     return InForce { policy, sources, origin: Origin::Applied, failures: Vec::new() };
                 }

@@ -30,6 +30,7 @@ pub const BUILT_IN: &str = include_str!("../../conf/policy.toml");
 
 /// A sound policy, resolved from all its sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "'de: 'static"))]
 pub struct Policy {
     /// What counts where no rule says otherwise.
     pub defaults: Defaults,
@@ -95,6 +96,7 @@ pub enum Trust {
 
 /// One `[[rule]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "'de: 'static"))]
 pub struct Rule {
     /// Its name in verdicts and records; unique over all sources.
     pub id: String,

@@ -30,7 +30,7 @@ pub fn check(mut data: &[u8]) {
             super::applied::judge(policy);
             let applied = Applied::new(policy.clone(), &sources);
             let file = applied::encode(&applied).unwrap();
-            assert_eq!(applied::decode(&file), Ok(applied));
+            super::applied::decoded(&file, |read| assert_eq!(read.as_ref(), Ok(&applied)));
             let sum = sources.iter().flat_map(|source| &source.bytes).fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
             super::applied::damage(&file, sum, sum.wrapping_mul(7), sum.wrapping_mul(31));
             // A file that says nothing says nothing.
