@@ -47,6 +47,10 @@ impl Host {
             Err(error) => failures.push(failure(&self.shown(&softdep), &error)),
         }
         for directory in MODPROBE_D {
+            // Mostly the same directory once more, in which nothing is new.
+            if directory == "/lib/modprobe.d" && self.link_target("/lib").is_some_and(|target| target == "usr/lib") {
+                continue;
+            }
             let names = match self.list(directory) {
                 Ok(names) => names,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

@@ -96,25 +96,31 @@ impl Blocks {
         let slot = kept.get_mut((number % KEPT as u64) as usize).ok_or(Damage::Ends { at: offset })?;
         let block = match slot {
             Some(block) if block.number == number => block,
-            slot => slot.insert(self.read(number)?),
+            slot => slot.insert(Block { number, bytes: Vec::new() }),
         };
+        self.read(block, within)?;
         let bytes = block.bytes.get(within..).filter(|bytes| !bytes.is_empty());
         bytes.map(take).ok_or(Damage::Ends { at: offset })
     }
 
-    fn read(&self, number: u64) -> Result<Block, Damage> {
-        let mut bytes = vec![0; BLOCK];
-        let mut filled = 0;
-        while let Some(buffer) = bytes.get_mut(filled..).filter(|buffer| !buffer.is_empty()) {
-            match self.file.read_at(buffer, number * BLOCK as u64 + filled as u64) {
+    /// Reads the block on until it has the byte `within`, or the file ends. Mostly one read brings the whole block, or
+    /// all that the file's last one has.
+    fn read(&self, block: &mut Block, within: usize) -> Result<(), Damage> {
+        while block.bytes.len() <= within {
+            let had = block.bytes.len();
+            block.bytes.resize(BLOCK, 0);
+            let read = self
+                .file
+                .read_at(block.bytes.get_mut(had..).unwrap_or_default(), block.number * BLOCK as u64 + had as u64);
+            let count = read.as_ref().map_or(0, |&count| count);
+            block.bytes.truncate(had.saturating_add(count));
+            match read {
                 Ok(0) => break,
-                Ok(count) => filled = filled.saturating_add(count).min(BLOCK),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Damage::Read(error)),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(Damage::Read(error)),
+                _ => {}
             }
         }
-        bytes.truncate(filled);
-        Ok(Block { number, bytes })
+        Ok(())
     }
 }
 

@@ -241,8 +241,9 @@ pub fn identify<'a>(host: &'a Host, name: &[u8], caller: Caller, parent: Parent,
 impl Search<'_> {
     /// Who it is.
     pub fn wait(self) -> Requester {
-        let describe = |candidate: &Candidate| task::describe(self.host, candidate.pid, candidate.tid);
-        let mut at_once = self.found.1.iter().take(self.described).map(describe).collect::<Vec<_>>().into_iter();
+        let mut describer = task::Describer::new(self.host);
+        let mut describe = |candidate: &Candidate| describer.describe(candidate.pid, candidate.tid);
+        let mut at_once = self.found.1.iter().take(self.described).map(&mut describe).collect::<Vec<_>>().into_iter();
         let read = self.read.into_iter().flat_map(Reading::wait);
         let told = self.told.map(Answers::wait).unwrap_or_default();
         let Answer { searched, candidates } = assemble(self.found, self.described, read, &told);

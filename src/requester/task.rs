@@ -1,8 +1,9 @@
 //! What `/proc` tells of one task. See proc_pid_*(5).
 //!
-//! [`describe`] takes only short locks. Control groups wait for a lock that all of them have in common (`cgroup_mutex`),
+//! A [`Describer`] takes only short locks. Control groups wait for a lock that all of them have in common (`cgroup_mutex`),
 //! a command line for the process's memory lock, and may never come back.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -75,33 +76,76 @@ impl Stat {
     }
 }
 
-/// Everything but command line and control groups of thread `tid` of process `pid`. `None` if it is gone.
-pub fn describe(host: &Host, pid: i32, tid: i32) -> Option<Task> {
-    let directory = format!("{pid}/task/{tid}");
-    let stat = Stat::read(host, &directory)?;
-    // The ids stand in the first lines.
-    let (uid, euid) = user_ids(host.read_once(format!("/proc/{directory}/status"), &mut [0; 1024]).unwrap_or_default());
-    let login = |file: &str| login(host, pid, file);
-    // As long as PID 1 is the host's, its namespaces are.
-    let sees_the_host = sees_the_host(host);
-    Some(Task {
-        pid: Some(pid),
-        tid: Some(tid),
-        comm: Some(stat.comm),
-        exe: executable(host, pid),
-        uid,
-        euid,
-        auid: login("loginuid"),
-        session: login("sessionid"),
-        userns: link(host, &format!("/proc/{pid}/ns/user"))
-            .map(|theirs| of_host(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
-        mntns: sees_the_host.then(|| namespace(host, pid, "mnt")).flatten(),
-        netns: sees_the_host.then(|| namespace(host, pid, "net")).flatten(),
-        parents: parents(host, stat.parent),
-        // A kernel that keeps no logins has no such file, and whoever is root may read it.
-        known: Known { auid: true, ..Known::default() },
-        ..Task::default()
-    })
+/// Describes tasks of one moment: what they have in common is read once.
+pub struct Describer<'a> {
+    host: &'a Host,
+    /// Mount and network namespace of PID 1, if the processes that we see are the host's: then these are the host's too.
+    of_host: OnceCell<[Option<Text>; 2]>,
+    /// Processes that are parents of somebody, and their own parents.
+    parents: Vec<(Parent, i32)>,
+}
+
+impl Describer<'_> {
+    /// Reads nothing yet.
+    pub fn new(host: &Host) -> Describer<'_> {
+        Describer { host, of_host: OnceCell::new(), parents: Vec::new() }
+    }
+
+    /// Everything but command line and control groups of thread `tid` of process `pid`. `None` if it is gone.
+    pub fn describe(&mut self, pid: i32, tid: i32) -> Option<Task> {
+        let host = self.host;
+        let directory = format!("{pid}/task/{tid}");
+        let stat = Stat::read(host, &directory)?;
+        // The ids stand in the first lines.
+        let mut room = [0; 1024];
+        let (uid, euid) = user_ids(host.read_once(format!("/proc/{directory}/status"), &mut room).unwrap_or_default());
+        let login = |file: &str| login(host, pid, file);
+        let [mount, network] = self.of_host.get_or_init(|| match sees_the_host(host) {
+            true => ["mnt", "net"].map(|kind| link(host, &format!("/proc/1/ns/{kind}"))),
+            false => [None, None],
+        });
+        let namespace = |kind: &str, of_host: &Option<Text>| {
+            let of_host = of_host.as_ref()?;
+            link(host, &format!("/proc/{pid}/ns/{kind}")).map(|theirs| of_host_or_other(theirs == *of_host))
+        };
+        let task = Task {
+            pid: Some(pid),
+            tid: Some(tid),
+            comm: Some(stat.comm),
+            exe: executable(host, pid),
+            uid,
+            euid,
+            auid: login("loginuid"),
+            session: login("sessionid"),
+            userns: link(host, &format!("/proc/{pid}/ns/user"))
+                .map(|theirs| of_host_or_other(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
+            mntns: namespace("mnt", mount),
+            netns: namespace("net", network),
+            // A kernel that keeps no logins has no such file, and whoever is root may read it.
+            known: Known { auid: true, ..Known::default() },
+            ..Task::default()
+        };
+        Some(Task { parents: self.parents(stat.parent), ..task })
+    }
+
+    /// `pid` and its parents, nearest first.
+    fn parents(&mut self, mut pid: i32) -> Vec<Parent> {
+        let mut parents = Vec::new();
+        while pid > 0 && parents.len() < MAX_PARENTS {
+            let known = self.parents.iter().find(|(parent, _)| parent.pid == pid).cloned();
+            let Some((parent, next)) = known.or_else(|| self.read_parent(pid)) else { break };
+            parents.push(parent);
+            pid = next;
+        }
+        parents
+    }
+
+    fn read_parent(&mut self, pid: i32) -> Option<(Parent, i32)> {
+        let stat = Stat::read(self.host, &pid.to_string())?;
+        let read = (Parent { pid, comm: Some(stat.comm), exe: executable(self.host, pid) }, stat.parent);
+        self.parents.push(read.clone());
+        Some(read)
+    }
 }
 
 /// The command line of a process, bounded. May hang for as long as the process's memory is locked.
@@ -147,14 +191,7 @@ fn login(host: &Host, pid: i32, file: &str) -> Option<u32> {
     u32::try_from(id).ok().filter(|&id| id != u32::MAX)
 }
 
-/// Whether a process lives in the namespace of that kind that PID 1 has.
-fn namespace(host: &Host, pid: i32, kind: &str) -> Option<Namespace> {
-    let theirs = link(host, &format!("/proc/{pid}/ns/{kind}"))?;
-    let first = link(host, &format!("/proc/1/ns/{kind}"))?;
-    Some(of_host(theirs == first))
-}
-
-fn of_host(is_host: bool) -> Namespace {
+fn of_host_or_other(is_host: bool) -> Namespace {
     if is_host { Namespace::Host } else { Namespace::Other }
 }
 
@@ -165,18 +202,8 @@ pub fn sees_the_host(host: &Host) -> bool {
 
 /// The parents of `pid`, nearest first.
 pub fn parents_of(host: &Host, pid: i32) -> Vec<Parent> {
-    Stat::read(host, &pid.to_string()).map(|stat| parents(host, stat.parent)).unwrap_or_default()
-}
-
-/// `pid` and its parents, nearest first.
-fn parents(host: &Host, mut pid: i32) -> Vec<Parent> {
-    let mut parents = Vec::new();
-    while pid > 0 && parents.len() < MAX_PARENTS {
-        let Some(stat) = Stat::read(host, &pid.to_string()) else { break };
-        parents.push(Parent { pid, comm: Some(stat.comm), exe: executable(host, pid) });
-        pid = stat.parent;
-    }
-    parents
+    let parent = Stat::read(host, &pid.to_string()).map(|stat| stat.parent);
+    parent.map(|parent| Describer::new(host).parents(parent)).unwrap_or_default()
 }
 
 /// The processes there are, youngest number first: who asks is mostly young.
@@ -227,7 +254,8 @@ mod tests {
     fn we_can_describe_ourselves() {
         let host = Host::this();
         let pid = i32::try_from(std::process::id()).unwrap();
-        let task = describe(&host, pid, pid).unwrap();
+        let mut describer = Describer::new(&host);
+        let task = describer.describe(pid, pid).unwrap();
         assert!(groups(&host, pid).is_ok());
         let exe = std::env::current_exe().unwrap();
         assert_eq!(task.exe, Some(Text::from(exe.as_os_str().as_bytes())));
@@ -235,5 +263,14 @@ mod tests {
         assert_eq!(task.parents.first().unwrap().pid, nix::unistd::getppid().as_raw());
         assert!(!command_line(&host, pid).unwrap().is_empty());
         assert!(processes(&host).contains(&pid));
+        // What is known already is told of others as well.
+        let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let theirs = i32::try_from(other.id()).unwrap();
+        let their_task = describer.describe(theirs, theirs).unwrap();
+        let (first, others) = their_task.parents.split_first().unwrap();
+        assert_eq!((first.pid, others), (pid, &task.parents[..]));
+        assert_eq!((their_task.mntns, their_task.netns), (task.mntns, task.netns));
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 }
