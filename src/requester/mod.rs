@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
 /// If more than so many may have asked, these, the youngest, are described, and of the others there is what the recorder
-/// knows: each costs as much as a single one who asked. All are, if rules ask who.
+/// knows: each costs some thirty system calls. All are, if rules ask who.
 const DESCRIBED: usize = 8;
 /// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
 /// for from a kworker (kernel/umh.c).
