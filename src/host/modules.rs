@@ -238,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn where_lib_is_usr_lib_it_is_read_once_and_any_other_as_well() {
+        for (lib, expected, reads) in
+            [("usr/lib", &["usr-lib"][..], 1), ("opt", &["usr-lib", "lib"], 2), ("./usr/lib", &["usr-lib"], 2)]
+        {
+            let root = Root::new();
+            root.write("usr/lib/modprobe.d/a.conf", "options m usr-lib");
+            root.write("opt/modprobe.d/b.conf", "options m lib");
+            for directory in ["usr/lib", "opt"] {
+                fs::create_dir(root.path(directory).join("modprobe.d/dead.conf")).unwrap();
+            }
+            symlink(lib, root.path("lib")).unwrap();
+            let (config, failures) = root.host().modprobe_config("6.1");
+            assert_eq!(options(&config), expected);
+            assert_eq!(failures.len(), reads);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_told_and_the_rest_counts() {
         let root = Root::new();
         for name in ["dead", "directory", "fifo", "good", "long", "null"] {
