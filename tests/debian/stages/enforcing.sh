@@ -30,6 +30,7 @@ check who contains "$(last_record '"name":"iptable_nat"')" '"exe":"/usr/sbin/xta
 setpriv --reuid=65534 --regid=65534 --clear-groups perl -e 'socket(S, 11, 5, 0)'
 check user_who sh -c '. ./lib.sh; contains "$(last_record "\"name\":\"net-pf-11\"")" "\"confidence\":\"exact\",\"found_by\":\"recorder\"" && contains "$(last_record "\"name\":\"net-pf-11\"")" "\"exe\":\"/usr/bin/perl\""'
 check by_modprobe contains "$(last_record '"name":"algif_hash"')" '"caller":"hook"'
+journalctl --sync
 check journal contains "$(journalctl -q -t modprobe-guard -o json MODPROBE_GUARD_REQUEST=algif_hash)" '"MODPROBE_GUARD_ACTION":"block"'
 check flushed sh -c 'systemctl start modprobe-guard-flush.service && [ -s /var/log/modprobe-guard/audit.jsonl ] && [ ! -s /run/modprobe-guard/audit.jsonl ]'
 # Descriptors and limits that are inherited from others are none of our doing.

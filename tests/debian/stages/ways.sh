@@ -66,6 +66,7 @@ check by_service service
 check never not is_loaded nf_conntrack
 # journald has a record's fields, and the record, which is ours to read.
 journal() {
+	journalctl --sync
 	contains "$(journalctl -q -t modprobe-guard -o json MODPROBE_GUARD_UNIT=way.service | tail -n 1)" '"MODPROBE_GUARD_ACTION":"block"' || return 1
 	contains "$(journalctl -q -t modprobe-guard -o json MODPROBE_GUARD_UNIT=way.service | tail -n 1)" '"PRIORITY":"4"' || return 1
 	journalctl -q -t modprobe-guard -o cat --output-fields=MODPROBE_GUARD_RECORD MODPROBE_GUARD_UNIT=way.service >/run/journal

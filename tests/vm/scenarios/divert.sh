@@ -174,7 +174,8 @@ recorded_once() {
 }
 gone() {
 	/sbin/modprobe -r iptable_nat nf_nat nf_conntrack 2>/dev/null
-	not is_loaded nf_conntrack
+	# A table that stays is none of the right size for the next check.
+	not is_loaded nf_conntrack || echo 1 >/proc/sys/net/netfilter/nf_conntrack_max
 }
 check recorded_once recorded_once
 gone
@@ -259,7 +260,7 @@ kmod_alone() {
 	return $status
 }
 check kmod_alone kmod_alone
-sh -c 'while [ -e /run/same ]; do [ -x /sbin/modprobe ] || echo gap >>/run/gaps; done' &
+sh -c 'while [ -e /run/same ]; do if [ -x /sbin/modprobe ]; then echo there; else echo gap; fi; done' >/run/looks &
 for round in 1 2 3 4 5; do
 	$divert off && $divert on
 done >/dev/null
@@ -270,6 +271,6 @@ undo() {
 	/sbin/modprobe nf_conntrack
 }
 check undo undo
-check no_gap not ls /run/gaps
+check no_gap equal "$(sort -u /run/looks)" there
 rm -r $out
 finish

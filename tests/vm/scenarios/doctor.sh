@@ -73,7 +73,7 @@ unsign() {
 guard enable >/dev/null
 iptables-nft -A INPUT -m conntrack --ctstate INVALID -j DROP
 healthy() {
-	doctor || cat /run/doctor
+	doctor || { cat /run/doctor; return 1; }
 	equal "$(causes)" ''
 }
 check healthy healthy
@@ -185,7 +185,7 @@ for ping in 1 2 3 4; do ping -c 1 -W 1 127.0.0.1 >/run/ping$ping; done
 check full first table-full
 full_mended() {
 	fix
-	doctor
+	doctor || { cat /run/doctor; return 1; }
 	equal "$(causes)" ''
 }
 check full_mended full_mended
@@ -210,9 +210,14 @@ check unsigned_mended mended
 gone
 check nobody sh -c '/usr/bin/setpriv --reuid 1000 --clear-groups guard doctor >/run/doctor; [ $? -eq 1 ] && grep -q "(not-loaded)" /run/doctor'
 check dumb sh -c 'guard doctor no_such_module >/run/doctor; [ $? -eq 1 ] && grep -q "(file-missing)" /run/doctor'
-find /etc /lib/modules /var /proc/sys/kernel/modprobe -type f -exec ls -l {} + >/run/before
+# Modules are many: of these the dates do.
+looked_at() {
+	find /lib/modules -type f -exec ls -l --full-time {} +
+	find /etc /var /proc/sys/kernel/modprobe -type f -exec ls -l {} + -exec md5sum {} +
+}
+looked_at >/run/before
 doctor
-find /etc /lib/modules /var /proc/sys/kernel/modprobe -type f -exec ls -l {} + >/run/after
+looked_at >/run/after
 check touches_nothing cmp /run/before /run/after
 echo 1 >/proc/sys/kernel/modules_disabled
 check disabled first modules-disabled

@@ -28,6 +28,7 @@ names() {
 asked() {
 	look clear_trace
 	"$@" >/run/said 2>&1
+	echo $? >/run/status
 	look names
 }
 # none NAME...: for each command line of a standard input: it leads to no request.
@@ -35,6 +36,8 @@ none() {
 	while read -r line; do
 		found=$(asked sh -c ". /lib.sh; $line")
 		[ -z "$found" ] || { echo "$line: $found"; return 1; }
+		# What is to come in has to be there.
+		case $line in *is_loaded*) grep -qx 0 /run/status || { echo "$line: $(cat /run/said)"; return 1; } ;; esac
 		echo x >>/run/met
 	done
 }

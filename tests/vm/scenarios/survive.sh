@@ -12,10 +12,10 @@ delegate() {
 	printf 'version = 1\n[defaults]\ndelegate = "%s"\n' "$1" | policy
 	loads af_alg 38
 }
+# in_time COMMAND...: it holds, and no helper had to be cut short for it.
 in_time() {
-	start=$(cut -d. -f1 /proc/uptime)
-	"$@"
-	[ $(($(cut -d. -f1 /proc/uptime) - start)) -le 3 ]
+	before=$(dmesg | grep -c 'own work took over')
+	"$@" && equal "$(dmesg | grep -c 'own work took over')" "$before"
 }
 
 guard enable >/dev/null
@@ -28,7 +28,10 @@ mount -t devtmpfs dev /dev
 printf 'version = 1\n' | policy
 
 mount -o remount,ro / 2>/dev/null || mount -o remount,bind,ro /
-check read_only loads af_alg 38
+read_only() {
+	! touch /writable 2>/dev/null && loads af_alg 38
+}
+check read_only read_only
 mount -o remount,rw / 2>/dev/null || mount -o remount,bind,rw /
 
 ln -s /usr/sbin/modprobe-guard /run/link

@@ -6,8 +6,10 @@ helper=/proc/sys/kernel/modprobe
 check enable guard enable
 check helper_is_ours equal "$(cat $helper)" /usr/sbin/modprobe-guard
 check status_armed guard status
+# Once they are live libxtables runs nobody, and `guard enable` has them loaded as it would.
+/sbin/modprobe -r ip6_tables ip_tables
 iptables-legacy -t filter -L >/dev/null
-check xtables_exact contains "$(last_record '"caller":"xtables"')" '"confidence":"exact"'
+check xtables_exact sh -c '. /lib.sh; last_record "\"caller\":\"xtables\"" | grep -q "\"confidence\":\"exact\".*\"exe\":\"/usr/sbin/xtables-legacy-multi\""'
 check kernel_exact named exact net-pf-9 --uid 1000 socket 9
 check thread_exact named exact net-pf-12 --threads 1 socket 12
 ask --threads 8 socket 36 >/dev/null

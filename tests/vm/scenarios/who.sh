@@ -64,10 +64,18 @@ runs() {
 rule() {
 	last_record "\"name\":\"crypto-$1\"" | sed -E 's/.*"rule":"?([^",]*)"?,.*/\1/'
 }
-dockerd alg hash exe1 >/dev/null
-check host_file equal "$(rule exe1)" docker
-/usr/links/dockerd alg hash exe2 >/dev/null
-check link equal "$(rule exe2)" docker
+# decided RULE NAME COMMAND...: what is found out too late on a busy machine permits nobody, and we ask again.
+decided() {
+	wanted=$1 name=$2
+	shift 2
+	for attempt in 1 2 3 4 5; do
+		"$@" alg hash "$name" >/dev/null
+		[ "$(rule "$name")" != "$wanted" ] || return 0
+	done
+	equal "attempt $attempt: $(rule "$name")" "$wanted"
+}
+check host_file decided docker exe1 dockerd
+check link decided docker exe2 /usr/links/dockerd
 cp /usr/bin/dockerd /tmp/dockerd
 /tmp/dockerd alg hash exe3 >/dev/null
 check copy equal "$(rule exe3)" nobody
@@ -80,8 +88,7 @@ unshare -m chroot /mnt /usr/bin/dockerd alg hash exe5 >/dev/null
 check other_root equal "$(rule exe5)" nobody
 unshare -m sh -c 'mount --bind /bin/ask /usr/bin/dockerd; /usr/bin/dockerd alg hash exe6' >/dev/null
 check mounted_over equal "$(rule exe6)" nobody
-unshare -m sh -c 'mount -t tmpfs tmp /tmp; /usr/bin/dockerd alg hash exe7' >/dev/null
-check private_tmp equal "$(rule exe7)" docker
+check private_tmp decided docker exe7 unshare -m sh -c 'mount -t tmpfs tmp /tmp; /usr/bin/dockerd "$@"' sh
 
 # Replaced while it runs, then removed.
 /usr/bin/dockerd --after /run/go8 alg hash exe8 >/dev/null &
@@ -106,7 +113,7 @@ cp /bin/ask /root/bin/dockerd
 unshare -m sh -c 'mount --bind /root/bin /usr/bin; /usr/bin/dockerd --after /run/go10 alg hash exe10 & until readlink /proc/$!/exe | grep -q dockerd; do :; done; rm /root/bin/dockerd; touch /run/go10; wait' >/dev/null
 check forged_deleted equal "$(rule exe10)" nobody
 cp /bin/ask /root/bin/dockerd
-unshare -m sh -c 'mount --bind /root/bin /usr/bin; echo $$ >/run/there; while [ ! -e /run/go12 ]; do :; done' &
+unshare -m sh -c 'mount --bind /root/bin /usr/bin; echo $$ >/run/there; while [ ! -e /run/go12 ]; do sleep 0.1; done' &
 there=$!
 waited_for '^[0-9]' /run/there
 "/proc/$(cat /run/there)/root/usr/bin/dockerd" --after /run/go11 alg hash exe11 >/dev/null &
@@ -119,8 +126,7 @@ check forged_descriptor equal "$(rule exe11) $(last_record crypto-exe11 | grep -
 touch /run/go12
 wait $there
 
-/usr/bin/busybox-daemon sh -c 'ask alg hash anc1; :' >/dev/null
-check ancestor equal "$(rule anc1)" daemon
+check ancestor decided daemon anc1 /usr/bin/busybox-daemon sh -c 'ask "$@"; :' sh
 sh -c 'ask alg hash anc2; :' >/dev/null
 check ancestor_not equal "$(rule anc2)" nobody
 
@@ -144,8 +150,12 @@ check caller sh -c '! modprobe-guard --hook vsock 2>/dev/null && ask socket 40 >
 # Without the recorder nobody is known exactly enough to be permitted; who is to be stopped is stopped.
 rm /sys/fs/bpf/modprobe-guard/*
 dockerd alg hash exe20 >/dev/null
-check recorder_lost sh -c '. /lib.sh; ! guard status >/run/status && contains "$(cat /run/status)" "permits only whom we know exactly"'
-[ "$(rule exe20)" = nobody ] || echo "recorder lost: $(rule exe20)"
+recorder_lost() {
+	! guard status >/run/status || return 1
+	contains "$(cat /run/status)" 'permits only whom we know exactly' || return 1
+	equal "$(rule exe20)" nobody
+}
+check recorder_lost recorder_lost
 
 # A kernel that gives one answer to all: rules that ask who are refused.
 mkdir -p /boot
