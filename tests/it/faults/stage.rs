@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use modprobe_guard::policy::applied::{Applied, encode};
 use modprobe_guard::policy::{Source, parse};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::look::{Expected, expect};
@@ -247,7 +248,12 @@ impl Stage {
     /// Makes what is mounted at `path` unwritable.
     pub fn read_only(&self, path: &str) {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-        mount(None::<&str>, &self.path(path), None::<&str>, flags, None::<&str>).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        // A child of another test's that is not its program yet may have a copy of a file that was written here.
+        while let Err(error) = mount(None::<&str>, &self.path(path), None::<&str>, flags, None::<&str>) {
+            assert!(error == Errno::EBUSY && Instant::now() < end, "{path}: {error}");
+            std::thread::yield_now();
+        }
     }
 
     /// As it would be if there were no other place for a record: `/dev` is empty.
