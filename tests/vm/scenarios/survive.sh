@@ -12,10 +12,13 @@ delegate() {
 	printf 'version = 1\n[defaults]\ndelegate = "%s"\n' "$1" | policy
 	loads af_alg 38
 }
-# in_time COMMAND...: it holds, and no helper had to be cut short for it.
+# in_time COMMAND...: it holds, within seconds, and no helper had to be cut short for it.
 in_time() {
 	before=$(dmesg | grep -c 'own work took over')
-	"$@" && equal "$(dmesg | grep -c 'own work took over')" "$before"
+	start=$(cut -d. -f1 /proc/uptime)
+	"$@" || return 1
+	[ $(($(cut -d. -f1 /proc/uptime) - start)) -le 3 ] || return 1
+	equal "$(dmesg | grep -c 'own work took over')" "$before"
 }
 
 guard enable >/dev/null
