@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::time::Duration;
 
 use super::glob::{self, PROC_SYS};
 use super::late::{Line, lines, resolve};
@@ -11,13 +12,15 @@ use super::size::{Table, most_buckets};
 use super::sysctl_d::{SysctlD, dotted};
 use super::wanted::{BUCKETS, Goals, HASHSIZE_NAME, MAX, MAX_NAME, OLD_MAX, Wanted};
 use super::write::{entries, failure, read, set, value, write};
-use crate::host::Host;
+use crate::host::{Host, apart};
 use crate::model::{Change, Closure, Module, ModuleState, Setting, Value};
 
 const MODULE: &str = "nf_conntrack";
 const HASHSIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 /// How often half as many buckets are tried when the kernel has no memory for them.
 const TRIES: usize = 4;
+/// How long the way to the requester's network namespace may take.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What was there before the load.
 #[derive(Debug, Default)]
@@ -252,15 +255,24 @@ fn halve_until_it_fits(wanted: u32, left: u32, mut write: impl FnMut(u32) -> io:
 
 /// The requester's max, where the kernel keeps one for each network namespace. `changes` are those of the first one.
 fn raise_in_namespace_of(host: &Host, requester: Option<i32>, changes: &[Change]) -> Option<Change> {
-    let first = changes.iter().find(|change| change.key == MAX_NAME)?.after.clone()?;
-    // Without a requester this is our own namespace: libxtables runs us in its caller's. A requester that is gone
-    // needs nothing.
-    let _visit = requester.map(|pid| visit(host, pid)).transpose().ok()?;
-    let path = format!("{PROC_SYS}/{MAX}");
-    let (Value::Number(here), Value::Number(first)) = (read(host, &path)?, first) else { return None };
-    let is_lower = here != 0 && (first == 0 || here < first);
-    let key = format!("{MAX_NAME} (requester's network namespace)");
-    is_lower.then(|| set(host, &key, &path, first.to_string().as_bytes()))
+    let Value::Number(first) = changes.iter().find(|change| change.key == MAX_NAME)?.after.clone()? else {
+        return None;
+    };
+    let raise = || {
+        // A requester that is gone needs nothing.
+        let _visit = requester.map(|pid| visit(host, pid)).transpose().ok()?;
+        let path = format!("{PROC_SYS}/{MAX}");
+        let Value::Number(here) = read(host, &path)? else { return None };
+        let is_lower = here != 0 && (first == 0 || here < first);
+        let key = format!("{MAX_NAME} (requester's network namespace)");
+        is_lower.then(|| set(host, &key, &path, first.to_string().as_bytes()))
+    };
+    match requester {
+        // On some kernels the way there leads through a lock of the requester's.
+        Some(_) => apart::ask(PATIENCE, &host.opened(), raise).flatten(),
+        // Our own namespace: libxtables runs us in its caller's.
+        None => raise(),
+    }
 }
 
 #[cfg(test)]

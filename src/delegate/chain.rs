@@ -1,14 +1,17 @@
 //! How often this program stands above itself: a delegate that leads back to us by way of other programs.
 
-use std::io::Read;
+use std::time::Duration;
 
-use crate::host::Host;
+use crate::host::{Host, apart};
 
 use super::marker::{MAX_DEPTH, Marker};
 
 /// A wrapper may put any number of shells between two of ours; a chain of parents longer than this with one of ours in
 /// it is a loop. Nobody else's chain is followed that far: sessions are some ten processes deep.
 const MAX_PARENTS: usize = 128;
+
+/// How long one of them that hangs may hold us up: whoever is far above us may be becoming another program for ever.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Why we must not run a delegate, for this would never end: more of ours stand above us than any `install` lines
 /// explain. Only for what a program started: nothing of ours stands above a request of the kernel's.
@@ -22,20 +25,27 @@ pub fn loops(host: &Host, marker: Option<&[u8]>) -> Option<String> {
         let depth = marker.and_then(Marker::parse)?.depth;
         return (depth >= MAX_DEPTH).then(|| said(&depth));
     };
-    let is_ours = |pid: i32| host.identity(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.is_same_file(&ourselves));
-    let mut count = 0;
-    let mut pid = nix::unistd::getppid().as_raw();
-    for _ in 0..MAX_PARENTS {
-        if pid <= 1 {
-            return None;
+    let is_ours = |pid: i32| {
+        let exe = host.glimpse_identity(format!("/proc/{pid}/exe"));
+        exe.is_ok_and(|exe| exe.is_same_file(&ourselves))
+    };
+    let parent = nix::unistd::getppid().as_raw();
+    let count = apart::ask(PATIENCE, &host.opened(), || {
+        let (mut count, mut pid) = (0, parent);
+        for _ in 0..MAX_PARENTS {
+            if pid <= 1 {
+                return 0;
+            }
+            count += u32::from(is_ours(pid));
+            if count > MAX_DEPTH {
+                break;
+            }
+            let Some(above) = parent_of(host, pid) else { return 0 };
+            pid = above;
         }
-        count += u32::from(is_ours(pid));
-        if count > MAX_DEPTH {
-            return Some(said(&count));
-        }
-        pid = parent_of(host, pid)?;
-    }
-    (count > 0).then(|| said(&count))
+        count
+    });
+    count.filter(|&count| count > 0).map(|count| said(&count))
 }
 
 /// So many parents at most stand between an `install` line's modprobe and one of ours that started the real one: shells.
@@ -43,14 +53,13 @@ pub const MAX_SHELLS: usize = 4;
 
 /// The parents of `pid`, the nearest first, as many as a marker is looked for among below an `install` line.
 pub fn parents(host: &Host, pid: i32) -> Vec<i32> {
-    std::iter::successors(Some(pid), |&pid| parent_of(host, pid)).take_while(|&pid| pid > 1).take(MAX_SHELLS).collect()
+    let above = || std::iter::successors(Some(pid), |&pid| parent_of(host, pid)).take_while(|&pid| pid > 1);
+    apart::ask(PATIENCE, &host.opened(), || above().take(MAX_SHELLS).collect()).unwrap_or_default()
 }
 
 /// The parent of a process: the second field behind the name, which may hold anything (proc_pid_stat(5)).
 fn parent_of(host: &Host, pid: i32) -> Option<i32> {
-    let mut line = [0; 256];
-    let length = host.open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
-    let line = line.get(..length)?;
+    let line = host.glimpse(format!("/proc/{pid}/stat"), 256).ok()?;
     let rest = line.get(line.iter().rposition(|&byte| byte == b')')? + 1..)?;
     // The last number may be cut; the second is not.
     std::str::from_utf8(rest).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()

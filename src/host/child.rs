@@ -14,15 +14,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::schedstat::is_runnable;
+
 /// What a child says on its way; see [`ask`].
-pub struct Answers {
+struct Answers {
     reader: PipeReader,
     vigil: Vigil,
     bytes: Vec<u8>,
 }
 
 /// How long a child is waited for.
-pub(super) struct Vigil {
+struct Vigil {
     child: Pid,
     deadline: Instant,
     /// Also for one that is only slow.
@@ -30,7 +32,7 @@ pub(super) struct Vigil {
 }
 
 /// What a wait came to.
-pub(super) enum Seen {
+enum Seen {
     /// What was awaited.
     Something,
     /// Nothing yet.
@@ -51,14 +53,6 @@ const TURNS: u32 = 4;
 /// # Errors
 /// Those of pipe(2) and fork(2).
 pub fn ask(patience: Duration, opened: &[BorrowedFd], work: impl FnOnce(&mut dyn Write)) -> io::Result<Vec<u8>> {
-    Ok(start(patience, opened, work)?.wait())
-}
-
-/// As [`ask`], but there is something to do meanwhile: the answer is waited for with [`Answers::wait`].
-///
-/// # Errors
-/// Those of pipe(2) and fork(2).
-pub fn start(patience: Duration, opened: &[BorrowedFd], work: impl FnOnce(&mut dyn Write)) -> io::Result<Answers> {
     let began = Instant::now();
     let (reader, mut writer) = pipe()?;
     // SAFETY: this program has one thread, so the child has a whole and consistent copy of it.
@@ -72,7 +66,7 @@ pub fn start(patience: Duration, opened: &[BorrowedFd], work: impl FnOnce(&mut d
         }
         ForkResult::Parent { child } => {
             drop(writer);
-            Ok(Answers { reader, vigil: Vigil::new(child, began, patience), bytes: Vec::new() })
+            Ok(Answers { reader, vigil: Vigil::new(child, began, patience), bytes: Vec::new() }.wait())
         }
     }
 }
@@ -127,7 +121,7 @@ fn drop_capabilities() {
 
 /// Closes all but the standard descriptors and `opened`: a child that hangs must not keep a pipe or a socket open that
 /// our caller left to us, nor one of ours. Nothing else is used in a child, nor let go of at its end ([`exit_now`]).
-fn close_but<'a>(opened: impl Iterator<Item = &'a BorrowedFd<'a>>) {
+pub(super) fn close_but<'a>(opened: impl Iterator<Item = &'a BorrowedFd<'a>>) {
     let mut kept: Vec<u32> = opened.filter_map(|opened| u32::try_from(opened.as_raw_fd()).ok()).collect();
     kept.sort_unstable();
     let mut first = 3;
@@ -153,12 +147,12 @@ pub fn exit_now(status: i32) -> ! {
 
 impl Vigil {
     /// Over `child`, which has been at it since `began`.
-    pub(super) fn new(child: Pid, began: Instant, patience: Duration) -> Vigil {
+    fn new(child: Pid, began: Instant, patience: Duration) -> Vigil {
         Vigil { child, deadline: began + patience, last: began + patience * TURNS }
     }
 
     /// Waits for `awaited` of a descriptor that the child's end changes, for at most `nap`.
-    pub(super) fn wait(&mut self, descriptor: BorrowedFd, awaited: PollFlags, nap: Duration) -> Seen {
+    fn wait(&mut self, descriptor: BorrowedFd, awaited: PollFlags, nap: Duration) -> Seen {
         loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
             let milliseconds = u16::try_from(left.min(nap).as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
@@ -180,14 +174,14 @@ impl Vigil {
     }
 
     /// Lets go of the child: only if it is over already, an unkillable one is left to PID 1.
-    pub(super) fn reap(self) {
+    fn reap(self) {
         let _ = nix::sys::wait::waitpid(self.child, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
     }
 }
 
 impl Answers {
     /// The answer, waited for if it is not there yet.
-    pub fn wait(mut self) -> Vec<u8> {
+    fn wait(mut self) -> Vec<u8> {
         // Mostly it is there within a millisecond, and its end is all that is waited for: to be woken by each part
         // takes a processor away from whoever writes the next. Only one who has a lot to say needs to be read meanwhile.
         let mut awaited = PollFlags::empty();
@@ -214,14 +208,6 @@ impl Answers {
             Err(error) => error.kind() == io::ErrorKind::Interrupted,
         }
     }
-}
-
-/// Whether a process waits for nothing but a processor: state `R` of `/proc/PID/stat`, behind the name, which may hold
-/// anything.
-fn is_runnable(child: Pid) -> bool {
-    let stat = std::fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
-    let state = stat.iter().rposition(|&byte| byte == b')').and_then(|end| stat.get(end + 2));
-    state == Some(&b'R')
 }
 
 #[cfg(test)]

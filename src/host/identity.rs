@@ -1,12 +1,12 @@
 //! Which file an open file or a path is, without asking whoever serves it: statx(2) with what is known already.
-#![allow(unsafe_code)]
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use nix::NixPath;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::Host;
 
@@ -34,7 +34,7 @@ impl Host {
     pub fn identity(&self, path: impl AsRef<Path>) -> io::Result<Identity> {
         // What is below another root is opened there; a link of /proc's leads to its file only directly.
         if self.is_this() {
-            return path.as_ref().with_nix_path(|path| identity_at(libc::AT_FDCWD, path, libc::AT_NO_AUTOMOUNT))?;
+            return path.as_ref().with_nix_path(|path| identity_at(CWD, path, AtFlags::NO_AUTOMOUNT))?;
         }
         identity_of(&self.open_with(path.as_ref(), nix::fcntl::OFlag::O_PATH)?)
     }
@@ -42,21 +42,14 @@ impl Host {
 
 /// The file that is open as `file`.
 pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
-    identity_at(file.as_fd().as_raw_fd(), c"", libc::AT_EMPTY_PATH)
+    identity_at(file.as_fd(), c"", AtFlags::EMPTY_PATH)
 }
 
-fn identity_at(directory: RawFd, path: &CStr, flags: i32) -> io::Result<Identity> {
-    let mut stat = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    let wanted = libc::STATX_INO | libc::STATX_MNT_ID;
-    // SAFETY: `path` ends in NUL and `stat` has room for the structure, which is plain numbers and was zeroed.
-    let stat = unsafe {
-        let flags = flags | libc::AT_STATX_DONT_SYNC;
-        if libc::statx(directory, path.as_ptr(), flags, wanted, stat.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        stat.assume_init()
-    };
-    let mount = (stat.stx_mask & libc::STATX_MNT_ID != 0).then_some(stat.stx_mnt_id);
+fn identity_at(directory: BorrowedFd, path: &CStr, flags: AtFlags) -> io::Result<Identity> {
+    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(directory, path, flags | AtFlags::STATX_DONT_SYNC, wanted)?;
+    let has_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    let mount = has_mount.then_some(stat.stx_mnt_id);
     Ok(Identity { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino, mount })
 }
 

@@ -2,15 +2,17 @@
 //!
 //! Everything is read below a root, so a directory can stand for a host (`--root`, `tests/cases`).
 
+pub mod apart;
 pub mod child;
 mod directory;
 mod divert;
+mod glimpse;
 pub mod identity;
 pub mod kernel_config;
 pub mod machine;
 mod modules;
 mod policy;
-pub mod reading;
+pub mod schedstat;
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};

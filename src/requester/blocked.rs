@@ -2,47 +2,39 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
-
-use crate::host::Host;
+use crate::host::{Host, apart};
 use crate::model::{Confidence, FoundBy};
 use crate::requester::waiting::{Waiting, look};
-use crate::requester::{Candidate, KTHREADD, Parent, Searched, task};
+use crate::requester::{Candidate, KTHREADD, Parent, Searched, task, time_used};
 
 /// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
 const MAX_CANDIDATES: usize = 50;
 
-/// Calls `found` with every task seen waiting, youngest number first, for at most `patience` of processor time: what
-/// others take from us on a busy machine does not count.
-pub(super) fn search(host: &Host, parent: Parent, patience: Duration, found: &mut dyn FnMut(Candidate)) -> Searched {
-    let mut searched = Searched::default();
+/// Finds every task that is seen waiting, youngest number first, for at most `patience` of processor time: what others
+/// take from us on a busy machine does not count.
+pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> (Searched, Vec<Candidate>) {
+    let (mut searched, mut found) = (Searched::default(), Vec::new());
     if parent.pid == KTHREADD {
         // Nobody waits for this request: whoever waits now waits for something else.
-        return searched;
+        return (searched, found);
     }
-    let mut count = 0;
     let mut complete = true;
     for pid in task::processes(host) {
-        if time_used() >= patience || count >= MAX_CANDIDATES {
+        if time_used() >= patience || found.len() >= MAX_CANDIDATES {
             complete = false;
             break;
         }
-        for candidate in waiting_threads(host, pid, parent) {
-            searched.call_site = candidate.call_site.clone().filter(|_| count == 0);
-            count += 1;
-            found(candidate);
-        }
+        found.extend(waiting_threads(host, pid, parent));
     }
-    if count > 0 {
+    // Whom nobody could look at may be the one.
+    complete &= !apart::has_hung("/proc/");
+    if let Some(first) = found.first() {
+        searched.call_site = first.call_site.clone();
         searched.found_by = Some(FoundBy::Stack);
-        searched.confidence = if count == 1 && complete { Confidence::Likely } else { Confidence::Ambiguous };
+        let is_alone = found.len() == 1 && complete;
+        searched.confidence = if is_alone { Confidence::Likely } else { Confidence::Ambiguous };
     }
-    searched
-}
-
-/// Processor time of this process so far: a child's own begins with it.
-fn time_used() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or(Duration::MAX)
+    (searched, found)
 }
 
 fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<Candidate> {
@@ -59,7 +51,16 @@ fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<Candidate> {
             return None;
         }
         let Waiting::Yes(call_site) = look(host, &directory) else { return None };
-        Some(Candidate { pid, tid, started_by: parent.we_started, waits: true, recorded: None, call_site })
+        Some(Candidate {
+            pid,
+            tid,
+            started_by: parent.we_started,
+            waits: true,
+            asked: None,
+            is_past: false,
+            recorded: None,
+            call_site,
+        })
     };
     task::threads(host, pid).into_iter().filter_map(candidate).collect()
 }

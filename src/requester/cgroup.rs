@@ -1,12 +1,10 @@
 //! What a task's control groups tell of it: systemd unit and container. Pure.
 #![forbid(unsafe_code)]
 
-use serde::{Deserialize, Serialize};
-
 use crate::text::Text;
 
 /// What `/proc/PID/cgroup` tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
     /// What systemd calls what it runs in, see [`unit()`].
     pub unit: Option<Text>,

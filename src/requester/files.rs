@@ -8,9 +8,6 @@
 
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-
-use nix::fcntl::OFlag;
 
 use crate::host::Host;
 use crate::host::identity::{Identity, identity_of};
@@ -43,13 +40,19 @@ impl<'a> Executables<'a> {
     pub fn new(host: &Host, paths: &[&'a str]) -> Executables<'a> {
         let first = task::sees_the_host(host).then(|| Host::at(&host.shown(FIRST_ROOT)).ok()).flatten();
         let Some(first) = first else { return Executables { files: Vec::new(), incomplete: true } };
-        let mut incomplete = false;
-        let files = paths.iter().map(|path| {
-            let named = Named::new(&first, path);
-            incomplete |= named.is_err();
-            named.unwrap_or(Named { path, now: None, place: None })
-        });
-        let files = files.collect();
+        let (mut incomplete, mut files) = (false, Vec::new());
+        for path in paths {
+            match Named::new(&first, path) {
+                Ok(named) => files.push(named),
+                Err(error) => {
+                    incomplete = true;
+                    // Where one hangs others will, each for as long.
+                    if error.kind() == std::io::ErrorKind::TimedOut {
+                        break;
+                    }
+                }
+            }
+        }
         Executables { files, incomplete }
     }
 
@@ -60,7 +63,7 @@ impl<'a> Executables<'a> {
             let is_none = task::Stat::read(host, &pid.to_string()).is_some_and(|stat| stat.is_kernel_thread);
             return Files { are: Vec::new(), complete: is_none };
         };
-        let Ok(identity) = host.identity(format!("/proc/{pid}/exe")) else { return Files::default() };
+        let Ok(identity) = host.glimpse_identity(format!("/proc/{pid}/exe")) else { return Files::default() };
         let are = self.files.iter().filter(|named| named.is(shown.as_bytes(), &identity));
         Files { are: are.map(|named| named.path.to_owned()).collect(), complete: !self.incomplete }
     }
@@ -85,7 +88,7 @@ impl Named<'_> {
         let absent = |error: &std::io::Error| {
             matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
         };
-        match first.open_with(Path::new(path), OFlag::O_PATH) {
+        match first.glimpse_handle(path, false) {
             Ok(file) => {
                 let now = identity_of(&file)?;
                 Ok(Named { path, now: Some(now), place: Some((real_path(&file)?, now.mount)) })
@@ -94,7 +97,7 @@ impl Named<'_> {
             Err(error) if absent(&error) => {
                 let (directory, name) = path.rsplit_once('/').unwrap_or_default();
                 let directory = if directory.is_empty() { "/" } else { directory };
-                let place = match first.open_with(Path::new(directory), OFlag::O_PATH | OFlag::O_DIRECTORY) {
+                let place = match first.glimpse_handle(directory, true) {
                     Ok(directory) => {
                         let mut place = real_path(&directory)?;
                         place.extend(if place == b"/" { &b""[..] } else { b"/" });
@@ -195,7 +198,7 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let executables = Executables::new(&host, &[ours, "/bin/sh", "/no/such/file", "/no"]);
         // In a container nothing is known of the host's files; the guests of tests/vm are hosts.
-        let is_host = task::sees_the_host(&host) && Host::at(Path::new(FIRST_ROOT)).is_ok();
+        let is_host = task::sees_the_host(&host) && Host::at(std::path::Path::new(FIRST_ROOT)).is_ok();
         let expected = if is_host { vec![ours.to_owned()] } else { Vec::new() };
         assert_eq!(executables.of(&host, pid), Files { are: expected.clone(), complete: is_host });
         let parents = [Parent { pid, ..Parent::default() }];

@@ -11,15 +11,7 @@ const SHELLS: [&[u8]; 7] = [b"sh", b"dash", b"bash", b"busybox", b"ash", b"ksh",
 /// Executables that are modprobe: as kmod, by itself, and us in its place.
 const MODPROBES: [&[u8]; 3] = [b"kmod", b"modprobe", b"modprobe-guard"];
 
-/// The process that wanted us to run, if that is our parent for certain and no command line has to be read to know it.
-pub(super) fn at_once(host: &Host, caller: Caller, parent: Parent) -> Option<(Searched, Vec<Candidate>)> {
-    if parent.started.is_none() {
-        return Some((Searched::default(), Vec::new()));
-    }
-    (!may_only_run_us(host, caller, parent.pid)).then(|| found(parent, parent.pid))
-}
-
-/// The process that wanted us to run. May hang, see [`task::command_line`].
+/// The process that wanted us to run.
 pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, Vec<Candidate>) {
     let is_older = |stat: &task::Stat| parent.we_started.is_none_or(|ours| stat.started <= ours);
     let read = |pid: i32| (pid > 0).then(|| task::Stat::read(host, &pid.to_string())).flatten().filter(is_older);
@@ -37,31 +29,30 @@ pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, 
         let Some(next) = read(above).filter(|stat| !stat.is_kernel_thread) else { break };
         (pid, stat) = (above, next);
     }
-    found(parent, pid)
-}
-
-fn found(parent: Parent, pid: i32) -> (Searched, Vec<Candidate>) {
-    let candidate =
-        Candidate { pid, tid: pid, started_by: parent.we_started, waits: false, recorded: None, call_site: None };
+    let candidate = Candidate {
+        pid,
+        tid: pid,
+        started_by: parent.we_started,
+        waits: false,
+        asked: None,
+        is_past: false,
+        recorded: None,
+        call_site: None,
+    };
     let searched = Searched { confidence: Confidence::Exact, found_by: Some(FoundBy::Parent), ..Searched::default() };
     (searched, vec![candidate])
 }
 
-/// Whether its program is one of those that may do nothing but run us. Reading a command line is what may hang, so it is not
-/// done without need.
-fn may_only_run_us(host: &Host, caller: Caller, pid: i32) -> bool {
-    task::executable(host, pid).is_some_and(|exe| {
-        let exe = base_name(exe.as_bytes());
-        SHELLS.contains(&exe) || (runs_below_modprobe(caller) && MODPROBES.contains(&exe))
-    })
-}
-
+/// Whether its program does nothing but run us. Most are told by their executable; reading a command line is what others
+/// make hang first.
 fn only_runs_us(host: &Host, caller: Caller, pid: i32) -> bool {
-    may_only_run_us(host, caller, pid)
-        && task::command_line(host, pid).is_some_and(|line| {
-            let line: Vec<&[u8]> = line.iter().map(|argument| argument.as_bytes()).collect();
-            only_runs_modprobe(caller, &line)
-        })
+    let exe = task::executable(host, pid);
+    let exe = exe.as_ref().map(|exe| base_name(exe.as_bytes())).unwrap_or_default();
+    let may = SHELLS.contains(&exe) || (runs_below_modprobe(caller) && MODPROBES.contains(&exe));
+    may && task::command_line(host, pid).is_some_and(|line| {
+        let line: Vec<&[u8]> = line.iter().map(|argument| argument.as_bytes()).collect();
+        only_runs_modprobe(caller, &line)
+    })
 }
 
 /// `sh -c 'modprobe …'`, and the modprobe whose `install` line ran us.

@@ -1,10 +1,11 @@
 //! Who asked, by what the recorder wrote down.
 
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 
-use crate::host::Host;
+use crate::host::{Host, apart};
 use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
 use crate::requester::waiting::{Waiting, look};
@@ -28,15 +29,28 @@ const TICK: u64 = 10_000_000;
 /// # Errors
 /// Why the recorder can't tell, in words.
 pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Searched, Vec<Candidate>), String> {
-    let recorder = Recorder::open()?;
+    // Unmapping it would make every processor that we ran on forget its translations, a moment before we end.
+    let recorder = ManuallyDrop::new(Recorder::open()?);
     // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
     let started = parent.we_started.map_or_else(since_boot, |ours| ours.saturating_add(1).saturating_mul(TICK));
     let look = |entry: &Entry| fate(host, waited, started.saturating_sub(entry.time) <= GONE, entry);
-    let open = recorder.open_requests(name, waited);
+    let mut open = recorder.open_requests(name, waited);
+    // A helper is started after its request.
+    open.retain(|entry| entry.time <= started);
     let found = settle(open, look, |over| _ = recorder.serve(over, name, waited));
-    let found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
+    let mut found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
+    // The only one may have been killed while it waited and have asked for more on its way out, and it may wait for that.
+    if let ([(entry, candidate)], true) = (&mut found[..], waited)
+        && recorder.has_asked_since(entry.tid, entry.time)
+    {
+        if started.saturating_sub(entry.time) > GONE {
+            found.clear();
+        } else {
+            candidate.is_past = true;
+        }
+    }
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
     let Some(((first, _), others)) = found.split_first() else {
         return Err("the recorder holds no such request".into());
@@ -55,6 +69,11 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
         searched.call_site = found.iter().find_map(|(_, candidate)| candidate.call_site.clone());
     }
     Ok((searched, found.into_iter().map(|(_, candidate)| candidate).collect()))
+}
+
+/// Whether thread `tid` has asked for nothing after `time`, nanoseconds since boot; not if the recorder can't tell.
+pub(super) fn is_last_request_of(tid: i32, time: u64) -> bool {
+    Recorder::open().is_ok_and(|recorder| !ManuallyDrop::new(recorder).has_asked_since(tid, time))
 }
 
 /// What became of a task that made a request.
@@ -107,6 +126,11 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
         stat.is_some_and(|stat| stat.started <= entry.time / TICK && !stat.is_ending)
     };
     let gone = if is_young { Fate::Killed } else { Fate::Gone };
+    // Who becomes another program waits for no module, and whoever of that process did was killed before. It may stay so
+    // for ever: nobody is to hang on it again.
+    if apart::has_hung(&format!("/proc/{directory}/")) {
+        return if is_young { Fate::Killed } else { Fate::WentOn };
+    }
     if !is_there() {
         return gone;
     }
@@ -129,6 +153,8 @@ fn candidate(entry: Entry, fate: Fate, waits: bool) -> (Entry, Candidate) {
         tid: entry.tid,
         started_by: Some(entry.time / TICK),
         waits,
+        asked: Some(entry.time),
+        is_past: false,
         recorded: Some((entry.uid, entry.comm.clone())),
         call_site: if let Fate::Waits(call_site) = fate { call_site } else { None },
     };
@@ -172,6 +198,8 @@ mod tests {
             (Some(("R", 0, 499)), "", true, true, true),
             (Some(("Z", 0, 499)), "", true, true, false),
             (Some(("R", 4, 499)), ELSEWHERE, true, true, false),
+            // Killed, and held by a debugger.
+            (Some(("t", 0x400, 499)), ELSEWHERE, true, true, false),
             (None, "", true, true, false),
             (None, "", false, true, false),
         ] {

@@ -4,21 +4,28 @@
 //! requests that nobody waits for, whose place no stack shows.
 
 use std::io::{BufRead, BufReader};
+use std::time::Duration;
 
 use crate::host::Host;
+use crate::requester::time_used;
 use crate::text::Text;
 
 /// The function in which `address` lies: `FUNCTION+0xOFFSET`, and ` [MODULE]` if it is one's. `None` if the kernel
-/// hides its addresses.
-pub fn function_at(host: &Host, address: u64) -> Option<Text> {
+/// hides its addresses, or that takes more than `patience` of processor time.
+pub fn function_at(host: &Host, address: u64, patience: Duration) -> Option<Text> {
     let file = host.open("/proc/kallsyms").ok()?;
-    nearest(BufReader::with_capacity(64 << 10, file), address)
+    nearest(BufReader::with_capacity(64 << 10, file), address, || time_used() < patience)
 }
 
-fn nearest(mut symbols: impl BufRead, address: u64) -> Option<Text> {
+fn nearest(mut symbols: impl BufRead, address: u64, goes_on: impl Fn() -> bool) -> Option<Text> {
     let mut best: Option<(u64, Vec<u8>)> = None;
     let mut line = Vec::with_capacity(256);
+    let mut lines: u32 = 0;
     while symbols.read_until(b'\n', &mut line).ok()? > 0 {
+        lines = lines.wrapping_add(1);
+        if lines.is_multiple_of(1024) && !goes_on() {
+            return None;
+        }
         // ADDRESS KIND NAME[\t[MODULE]]
         let mut fields = line.trim_ascii_end().splitn(3, |&byte| byte == b' ');
         let start = fields.next().and_then(|field| u64::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok());
@@ -58,8 +65,11 @@ mod tests {
             (0xffff_ffff_c000_003f, Some("init+0x3f [nf_nat]")),
             (0x1000, None),
         ] {
-            assert_eq!(nearest(&symbols[..], address), expected.map(Text::from), "{address:x}");
+            assert_eq!(nearest(&symbols[..], address, || true), expected.map(Text::from), "{address:x}");
         }
-        assert_eq!(nearest(&b"0000000000000000 T hidden\n"[..], 5), None);
+        assert_eq!(nearest(&b"0000000000000000 T hidden\n"[..], 5, || true), None);
+        let long = symbols.repeat(1000);
+        let found = |goes_on: bool| nearest(&long[..], 0xffff_ffff_8100_0200, || goes_on).is_some();
+        assert!(found(true) && !found(false));
     }
 }

@@ -1,14 +1,12 @@
 //! What `/proc` tells of one task. See proc_pid_*(5).
 //!
-//! A [`Describer`] takes only short locks. Control groups wait for a lock that all of them have in common (`cgroup_mutex`),
-//! a command line for the process's memory lock, and may never come back.
+//! Any of it may never come back: control groups wait for a lock that all of them have in common (`cgroup_mutex`), a command
+//! line for the process's memory lock, and all the rest on one kernel or another for a task that is becoming another
+//! program. So all of it are glimpses ([`Host::glimpse`]), taken [`apart`].
 
 use std::cell::OnceCell;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use crate::host::Host;
+use crate::host::{Host, apart};
 use crate::model::{Known, Namespace, Parent, Task};
 use crate::requester::cgroup::Groups;
 use crate::text::Text;
@@ -16,12 +14,15 @@ use crate::text::Text;
 /// At most so many parents are followed: deeper trees exist, but nobody reads them.
 const MAX_PARENTS: usize = 32;
 /// At most so many bytes of a command line are kept; a record stays small whatever a process writes there.
-pub const MAX_CMDLINE: usize = 4096;
+const MAX_CMDLINE: usize = 4096;
 /// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen.
-pub const MAX_GROUPS: usize = 64 << 10;
-/// PF_KTHREAD and PF_EXITING, include/linux/sched.h.
+const MAX_GROUPS: usize = 64 << 10;
+/// PF_KTHREAD, and PF_EXITING or PF_SIGNALED, include/linux/sched.h: one that was killed may wait, for a debugger or for
+/// its core to be written, before it is exiting.
 const KERNEL_THREAD: u64 = 0x0020_0000;
-const ENDING: u64 = 0x0000_0004;
+const ENDING: u64 = 0x0000_0404;
+/// SIGKILL among the signals that are pending: it will be killed as soon as it runs.
+const KILL: u64 = 1 << (libc::SIGKILL - 1);
 
 /// The first namespaces' numbers never change (PROC_USER_INIT_INO, PROC_PID_INIT_INO, include/linux/proc_ns.h).
 const FIRST_USER_NAMESPACE: &[u8] = b"user:[4026531837]";
@@ -59,12 +60,13 @@ impl Stat {
         let mut number = |skipped: usize| std::str::from_utf8(fields.nth(skipped)?).ok()?.parse::<u64>().ok();
         let (parent, flags) = (number(0)?, number(9 - 5)?);
         let (threads, started) = (number(20 - 10)?, number(22 - 21)?);
+        let pending = number(31 - 23).unwrap_or(0);
         Some(Stat {
             comm,
             state,
             parent: i32::try_from(parent).ok()?,
             is_kernel_thread: flags & KERNEL_THREAD != 0,
-            is_ending: flags & ENDING != 0 || matches!(state, b'Z' | b'X'),
+            is_ending: flags & ENDING != 0 || pending & KILL != 0 || matches!(state, b'Z' | b'X'),
             threads,
             started,
         })
@@ -72,7 +74,7 @@ impl Stat {
 
     /// Of a process or, as `PID/task/TID`, of a thread.
     pub fn read(host: &Host, task: &str) -> Option<Stat> {
-        Stat::parse(host.read_once(format!("/proc/{task}/stat"), &mut [0; 1024]).ok()?)
+        Stat::parse(&host.glimpse(format!("/proc/{task}/stat"), 1024).ok()?)
     }
 }
 
@@ -94,19 +96,21 @@ impl Describer<'_> {
     /// Everything but command line and control groups of thread `tid` of process `pid`. `None` if it is gone.
     pub fn describe(&mut self, pid: i32, tid: i32) -> Option<Task> {
         let host = self.host;
+        if is_changing(pid) {
+            return None;
+        }
         let directory = format!("{pid}/task/{tid}");
         let stat = Stat::read(host, &directory)?;
         // The ids stand in the first lines.
-        let mut room = [0; 1024];
-        let (uid, euid) = user_ids(host.read_once(format!("/proc/{directory}/status"), &mut room).unwrap_or_default());
+        let (uid, euid) = user_ids(&host.glimpse(format!("/proc/{directory}/status"), 1024).unwrap_or_default());
         let login = |file: &str| login(host, pid, file);
         let [mount, network] = self.of_host.get_or_init(|| match sees_the_host(host) {
-            true => ["mnt", "net"].map(|kind| link(host, &format!("/proc/1/ns/{kind}"))),
+            true => ["mnt", "net"].map(|kind| host.glimpse_link(format!("/proc/1/ns/{kind}"))),
             false => [None, None],
         });
         let namespace = |kind: &str, of_host: &Option<Text>| {
             let of_host = of_host.as_ref()?;
-            link(host, &format!("/proc/{pid}/ns/{kind}")).map(|theirs| of_host_or_other(theirs == *of_host))
+            host.glimpse_link(format!("/proc/{pid}/ns/{kind}")).map(|theirs| of_host_or_other(theirs == *of_host))
         };
         let task = Task {
             pid: Some(pid),
@@ -117,7 +121,8 @@ impl Describer<'_> {
             euid,
             auid: login("loginuid"),
             session: login("sessionid"),
-            userns: link(host, &format!("/proc/{pid}/ns/user"))
+            userns: host
+                .glimpse_link(format!("/proc/{pid}/ns/user"))
                 .map(|theirs| of_host_or_other(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
             mntns: namespace("mnt", mount),
             netns: namespace("net", network),
@@ -141,6 +146,9 @@ impl Describer<'_> {
     }
 
     fn read_parent(&mut self, pid: i32) -> Option<(Parent, i32)> {
+        if is_changing(pid) {
+            return None;
+        }
         let stat = Stat::read(self.host, &pid.to_string())?;
         let read = (Parent { pid, comm: Some(stat.comm), exe: executable(self.host, pid) }, stat.parent);
         self.parents.push(read.clone());
@@ -148,34 +156,26 @@ impl Describer<'_> {
     }
 }
 
-/// The command line of a process, bounded. May hang for as long as the process's memory is locked.
-pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
-    arguments(host.read_once(format!("/proc/{pid}/cmdline"), &mut [0; MAX_CMDLINE]).ok()?)
+/// Whether one of those that hang on a process which is becoming another program did: so would the others.
+fn is_changing(pid: i32) -> bool {
+    ["stat", "task/", "exe", "ns/"].iter().any(|file| apart::has_hung(&format!("/proc/{pid}/{file}")))
 }
 
-/// The arguments in the text of a `cmdline` file; kernel threads have none.
-pub fn arguments(text: &[u8]) -> Option<Vec<Text>> {
-    let text = text.strip_suffix(&[0]).unwrap_or(text);
+/// The command line of a process, bounded; kernel threads have none.
+pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
+    let text = host.glimpse(format!("/proc/{pid}/cmdline"), MAX_CMDLINE).ok()?;
+    let text = text.strip_suffix(&[0]).unwrap_or(&text);
     (!text.is_empty()).then(|| text.split(|&byte| byte == 0).map(Text::from).collect())
 }
 
-/// The control groups of a process. May hang, as any that changes them may.
-///
-/// # Errors
-/// Those of open(2) and read(2).
-pub fn groups(host: &Host, pid: i32) -> std::io::Result<Groups> {
-    Ok(Groups::parse(host.read_once(format!("/proc/{pid}/cgroup"), &mut [0; MAX_GROUPS])?))
+/// The control groups of a process.
+pub fn groups(host: &Host, pid: i32) -> Option<Groups> {
+    Some(Groups::parse(&host.glimpse(format!("/proc/{pid}/cgroup"), MAX_GROUPS).ok()?))
 }
 
 /// Path of a process's executable as the kernel knows it; kernel threads have none.
 pub fn executable(host: &Host, pid: i32) -> Option<Text> {
-    link(host, &format!("/proc/{pid}/exe"))
-}
-
-/// Where a link of `/proc` leads; never follows it, so a dead file server behind it does not matter.
-fn link(host: &Host, path: &str) -> Option<Text> {
-    let target = std::fs::read_link(host.shown(path)).ok()?;
-    Some(Text::from(target.as_os_str().as_bytes()))
+    host.glimpse_link(format!("/proc/{pid}/exe"))
 }
 
 fn user_ids(status: &[u8]) -> (Option<u32>, Option<u32>) {
@@ -187,8 +187,8 @@ fn user_ids(status: &[u8]) -> (Option<u32>, Option<u32>) {
 
 /// `-1` stands for a task that descends from no login.
 fn login(host: &Host, pid: i32, file: &str) -> Option<u32> {
-    let id = host.number(format!("/proc/{pid}/{file}"))?;
-    u32::try_from(id).ok().filter(|&id| id != u32::MAX)
+    let id = host.glimpse_line(format!("/proc/{pid}/{file}"))?;
+    std::str::from_utf8(&id).ok()?.trim().parse().ok().filter(|&id| id != u32::MAX)
 }
 
 fn of_host_or_other(is_host: bool) -> Namespace {
@@ -197,7 +197,7 @@ fn of_host_or_other(is_host: bool) -> Namespace {
 
 /// Whether the processes that we see are the host's: a program in a container may have run us.
 pub fn sees_the_host(host: &Host) -> bool {
-    link(host, "/proc/self/ns/pid").is_some_and(|ours| ours.as_bytes() == FIRST_PID_NAMESPACE)
+    host.glimpse_link("/proc/self/ns/pid").is_some_and(|ours| ours.as_bytes() == FIRST_PID_NAMESPACE)
 }
 
 /// The parents of `pid`, nearest first.
@@ -217,14 +217,9 @@ pub fn threads(host: &Host, pid: i32) -> Vec<i32> {
 }
 
 fn numbers(host: &Host, directory: &str) -> Vec<i32> {
-    let entries = std::fs::read_dir(host.shown(directory)).into_iter().flatten().flatten();
-    let mut numbers: Vec<i32> = entries.filter_map(|entry| number_of(&entry.file_name())).collect();
+    let mut numbers = host.glimpse_numbers(directory);
     numbers.sort_unstable_by(|a, b| b.cmp(a));
     numbers
-}
-
-fn number_of(name: &OsStr) -> Option<i32> {
-    Path::new(name).to_str()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -238,6 +233,11 @@ mod tests {
         assert_eq!(stat.comm, Text::from("a) R 1 (\nb)"));
         assert_eq!((stat.state, stat.parent, stat.threads, stat.started), (b'D', 7, 3, 12345));
         assert!(!stat.is_kernel_thread);
+        // Killed while it waits, killed and held by a debugger, and neither.
+        for (flags, pending, is_ending) in [(0, 256, true), (1024, 0, true), (0, 0, false), (0, 16384, false)] {
+            let line = format!("7 (x) D 1 1 1 0 -1 {flags} 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0 0 0 0 0 {pending} 0 0");
+            assert_eq!(Stat::parse(line.as_bytes()).unwrap().is_ending, is_ending, "{line}");
+        }
         let thread = b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 2 0 0";
         assert!(Stat::parse(thread).unwrap().is_kernel_thread);
     }
@@ -256,9 +256,9 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let mut describer = Describer::new(&host);
         let task = describer.describe(pid, pid).unwrap();
-        assert!(groups(&host, pid).is_ok());
+        assert!(groups(&host, pid).is_some());
         let exe = std::env::current_exe().unwrap();
-        assert_eq!(task.exe, Some(Text::from(exe.as_os_str().as_bytes())));
+        assert_eq!(task.exe, Some(Text::from(exe.as_os_str().as_encoded_bytes())));
         assert_eq!(task.uid, Some(nix::unistd::getuid().as_raw()));
         assert_eq!(task.parents.first().unwrap().pid, nix::unistd::getppid().as_raw());
         assert!(!command_line(&host, pid).unwrap().is_empty());

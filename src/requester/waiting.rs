@@ -1,5 +1,9 @@
 //! Whether a task waits for a module, and where in the kernel it came to that.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+
 use crate::host::Host;
 use crate::requester::task::Stat;
 use crate::text::Text;
@@ -20,9 +24,15 @@ const REQUEST: &[u8] = b" __request_module+";
 /// The same one call deeper, for any helper of user space; `wchan` of 6.1 and later.
 const HELPER: &[u8] = b"call_usermodehelper_exec";
 
+/// So many looks, so far apart, find one asleep that is about to be.
+const LOOKS: usize = 8;
+const APART: Duration = Duration::from_micros(250);
+/// Bytes of a stack that are read.
+const MAX_STACK: usize = 16 << 10;
+
 /// Looks at a process or, as `PID/task/TID`, at a thread.
 pub fn look(host: &Host, task: &str) -> Waiting {
-    let stack = || host.read(format!("/proc/{task}/stack"), 16384).ok().filter(|stack| !stack.is_empty());
+    let stack = || host.glimpse(format!("/proc/{task}/stack"), MAX_STACK).ok().filter(|stack| !stack.is_empty());
     if let Some(first) = stack() {
         // The stack of a task that begins to run while the kernel walks it comes out as anything: that it waits is sure
         // if the stack says so, that it does not only if it says so twice and the task sleeps.
@@ -34,7 +44,7 @@ pub fn look(host: &Host, task: &str) -> Waiting {
     }
     // A task on a processor has no stack to show; where nobody may read stacks, `wchan` tells half of it.
     match Stat::read(host, task).map(|stat| stat.state) {
-        Some(b'D') => match host.line(format!("/proc/{task}/wchan")).as_deref() {
+        Some(b'D') => match host.glimpse_line(format!("/proc/{task}/wchan")).as_deref() {
             Some(HELPER) => Waiting::Yes(None),
             Some(b"0" | b"") | None => Waiting::CannotTell,
             Some(_) => Waiting::No,
@@ -42,6 +52,25 @@ pub fn look(host: &Host, task: &str) -> Waiting {
         Some(b'R') => Waiting::CannotTell,
         _ => Waiting::No,
     }
+}
+
+/// Whether a task that was found waiting waits still. Who is on a processor at every look may be on its way to sleep, or run
+/// another program by now.
+pub fn still_waits(host: &Host, task: &str) -> bool {
+    for _ in 0..LOOKS {
+        match look(host, task) {
+            Waiting::Yes(_) => return true,
+            Waiting::No => return false,
+            // Where nobody may see more than that it sleeps as one does who waits.
+            Waiting::CannotTell if host.glimpse(format!("/proc/{task}/stack"), MAX_STACK).is_err() => {
+                return Stat::read(host, task).is_some_and(|stat| stat.state == b'D');
+            }
+            Waiting::CannotTell => {
+                let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
+            }
+        }
+    }
+    false
 }
 
 /// Whether this kernel shows what tasks wait for, one way or the other.

@@ -106,12 +106,11 @@ fn run(call: &Call) -> i32 {
     let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
     let rules = policy.asks_who().next().is_some();
     let wishes = Wishes { rules, command_lines: policy.audit.cmdline, executables: policy.executables() };
-    let search = identify(&host, first, load.caller, parent, &wishes);
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
     let mut cases = Case::all(requests, &judge);
     foresee(cases.iter().map(|case| judge.outlook(&case.judgement)));
-    let requester = search.wait();
+    let requester = identify(&host, first, load.caller, parent, &wishes);
     cases.iter_mut().for_each(|case| judge.judge_again(&mut case.judgement, &requester));
 
     let done = if cases.iter().all(Case::is_blocked) {

@@ -90,6 +90,11 @@ impl Recorder {
         self.ring().open_requests(name, waited, since_boot())
     }
 
+    /// Whether the thread `tid` has asked for anything after `time`, nanoseconds since boot.
+    pub fn has_asked_since(&self, tid: i32, time: u64) -> bool {
+        self.ring().has_asked_since(tid, time, since_boot())
+    }
+
     /// Marks a request as the one that we serve. False if another helper was faster.
     pub fn serve(&self, entry: &Entry, name: &[u8], waited: bool) -> bool {
         self.ring().serve(entry, name, waited)

@@ -104,7 +104,7 @@ impl<'a> Ring<'a> {
     }
 
     /// Requests for `name` of which `now`, nanoseconds since boot, none is known to have been served: of each thread the
-    /// last, unless that thread has asked for something else since. Youngest first.
+    /// last; of several threads those that have asked for nothing else since. Youngest first.
     pub fn open_requests(&self, name: &[u8], waited: bool, now: u64) -> Vec<Entry> {
         let mut found: Vec<Entry> = self.recent(now).filter_map(|at| self.read(at, name, waited)).collect();
         found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.time));
@@ -124,6 +124,12 @@ impl<'a> Ring<'a> {
             }
         }
         kept
+    }
+
+    /// Whether the thread `tid` has asked for anything after `since`, as far as that is `now`; both nanoseconds since boot.
+    pub fn has_asked_since(&self, tid: i32, since: u64, now: u64) -> bool {
+        let last = |at| self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?)));
+        self.recent(now).filter_map(last).any(|(time, task)| thread(task) == tid && time > since)
     }
 
     /// Marks a request as served, by us or by others, so that no later one is taken for it. False if another helper did
@@ -367,6 +373,10 @@ mod tests {
         written.write(1, "x", 41, NOW - 4, 1);
         let found = written.ring().open_requests(b"x", true, NOW);
         assert_eq!(found.iter().map(|entry| entry.time).collect::<Vec<_>>(), [NOW - 4]);
+        // It went on to something else.
+        assert!(!written.ring().has_asked_since(41, NOW - 4, NOW) && written.ring().has_asked_since(41, NOW - 5, NOW));
+        written.write(0, "y", 41, NOW - 3, 1);
+        assert!(written.ring().has_asked_since(41, NOW - 4, NOW) && !written.ring().has_asked_since(42, 0, NOW));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 
+use crate::host::{apart, schedstat};
+
 /// An end to our own work, in microseconds: what the requester waits for beyond that is the delegate's.
 pub const PATIENCE: i64 = 2_000_000;
 /// Time in which we could run and got no processor does not count, up to this: on a machine that busy nothing hangs.
@@ -67,44 +69,7 @@ pub fn goes_on() -> bool {
     true
 }
 
-/// How long this process has waited for a processor in all, microseconds: the second number of
-/// `/proc/self/schedstat`, nanoseconds (Documentation/scheduler/sched-stats.rst).
+/// How long this process, and what works for it while it waits, has waited for a processor in all, microseconds.
 fn starved() -> i64 {
-    let mut text = [0_u8; 64];
-    // SAFETY: open, read and close with a valid path and a buffer of that length.
-    unsafe {
-        let file = libc::open(c"/proc/self/schedstat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        if file < 0 {
-            return 0;
-        }
-        libc::read(file, text.as_mut_ptr().cast(), text.len());
-        libc::close(file);
-    }
-    second_number(&text) / 1000
-}
-
-fn second_number(text: &[u8]) -> i64 {
-    let digits = text.iter().skip_while(|&&byte| byte != b' ').skip(1).take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number: i64, digit| number.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_without_a_processor_is_the_second_number() {
-        for (text, expected) in [
-            (&b"12345 678900 17\n\0\0"[..], 678_900),
-            (b"1 2", 2),
-            (b"1", 0),
-            (b"", 0),
-            (b"1  2", 0),
-            (b"1 99999999999999999999 2", i64::MAX),
-        ] {
-            assert_eq!(second_number(text), expected);
-        }
-        // Whoever runs this test waited at some time, and not for years.
-        assert!((0..1_000_000_000_000).contains(&starved()));
-    }
+    schedstat::run_delay(None).saturating_add(apart::starved()) / 1000
 }

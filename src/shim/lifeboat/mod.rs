@@ -17,6 +17,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
 
 use crate::delegate::{ENVIRONMENT, VARIABLE, is_native};
+use crate::host::apart;
 use crate::invocation;
 
 pub use clock::{PATIENCE, policy_is_known, run_clock, stop_clock};
@@ -162,6 +163,7 @@ fn promise() -> &'static str {
 /// Ends this process with the best answer there is.
 pub fn leave() -> ! {
     if own_pid() == ANSWERING.load(SeqCst) {
+        apart::abandon();
         let phase = PHASE.load(SeqCst);
         if phase == Phase::Delegated as u8 {
             exit(STATUS.load(SeqCst));

@@ -1,0 +1,49 @@
+//! `swap NAME COUNT PROGRAM [FILE]`: COUNT processes, one after the other, of which each asks for a module by one thread and becomes
+//! PROGRAM by another while the first one waits, each a little later than the one before. The kernel kills who waits for
+//! that, and PROGRAM takes over its number. The names that are asked for are NAME followed by a number. PROGRAM, a
+//! copy of this one, runs (`spin`) until it is killed. With FILE they have that open, which is closed on the way: if its
+//! server never says that it may be, they stay where they are, and are left behind.
+
+mod alg;
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["spin"] => loop {
+            std::hint::spin_loop();
+        },
+        ["one", number, name, program, rest @ ..] => {
+            let _file = rest.first().map(|file| File::open(file).expect("open"));
+            swap(number.parse().expect("a number"), name, program)
+        }
+        [name, count, program, rest @ ..] => {
+            for number in 0..count.parse::<u64>().expect("a number") {
+                let ours = std::env::current_exe().expect("/proc");
+                let arguments = ["one", &number.to_string(), name, program];
+                let mut child = Command::new(ours).args(arguments).args(rest).spawn().expect("fork");
+                std::thread::sleep(Duration::from_millis(300));
+                let _ = child.kill();
+                let _ = if rest.is_empty() { child.wait().map(Some) } else { child.try_wait() };
+            }
+        }
+        _ => panic!("usage: swap NAME COUNT PROGRAM [FILE]"),
+    }
+}
+
+/// Who asks is the first thread: its number is the one that PROGRAM gets.
+fn swap(number: u64, name: &str, program: &str) -> ! {
+    let program = program.to_owned();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_micros(500 * number));
+        panic!("{program}: {}", Command::new(&program).arg("spin").exec());
+    });
+    let _ = alg::ask(b"hash", format!("{name}{number}").as_bytes());
+    loop {
+        std::thread::park();
+    }
+}
