@@ -15,20 +15,35 @@ enum Command {
     ProgramById = 13,
     ObjectInfo = 15,
     RawTracepointOpen = 17,
+    LinkCreate = 28,
 }
 
 /// `BPF_MAP_TYPE_ARRAY`.
 const ARRAY: u32 = 2;
 /// `BPF_F_MMAPABLE`.
 const MAPPABLE: u32 = 1 << 10;
-/// `BPF_PROG_TYPE_RAW_TRACEPOINT`.
-const RAW_TRACEPOINT: u32 = 17;
-/// `BPF_LINK_TYPE_RAW_TRACEPOINT`.
+/// `BPF_LINK_TYPE_RAW_TRACEPOINT` and `BPF_LINK_TYPE_PERF_EVENT`.
 const RAW_TRACEPOINT_LINK: u32 = 1;
+const PERF_EVENT_LINK: u32 = 7;
+/// `PERF_TYPE_TRACEPOINT`, include/uapi/linux/perf_event.h.
+const PERF_TRACEPOINT: u32 = 2;
+/// `PERF_FLAG_FD_CLOEXEC`.
+const PERF_CLOSE_ON_EXEC: libc::c_long = 1 << 3;
+/// `BPF_PERF_EVENT`, among the places to attach to.
+const PERF_EVENT: u32 = 41;
 /// The kernel lends the helpers that read its memory to those who share its license, and takes no other answer.
 const LICENSE: &CStr = c"Dual MIT/GPL";
 /// How much of the verifier's log is taken.
 const LOG: usize = 64 << 10;
+
+/// How the kernel runs a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// At a tracepoint itself: `BPF_PROG_TYPE_RAW_TRACEPOINT`.
+    RawTracepoint = 17,
+    /// At the perf event of a tracepoint: `BPF_PROG_TYPE_TRACEPOINT`.
+    PerfEvent = 5,
+}
 
 /// An instruction as the kernel takes it: `struct bpf_insn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +105,15 @@ struct RawTracepointOpen {
 
 #[derive(Default)]
 #[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[derive(Default)]
+#[repr(C)]
 struct ById {
     id: u32,
     next: u32,
@@ -102,6 +126,15 @@ struct Info {
     descriptor: u32,
     length: u32,
     info: u64,
+}
+
+/// The beginning of `struct perf_event_attr`: PERF_ATTR_SIZE_VER0.
+#[repr(C)]
+struct PerfEvent {
+    kind: u32,
+    size: u32,
+    config: u64,
+    rest: [u64; 6],
 }
 
 /// The beginning of `struct bpf_map_info`.
@@ -192,13 +225,13 @@ pub fn create_array(name: &CStr, count: u32, size: u32) -> io::Result<OwnedFd> {
     descriptor(bpf(Command::MapCreate, &attributes)?)
 }
 
-/// Has the kernel verify and load a program for raw tracepoints.
+/// Has the kernel verify and load a program.
 ///
 /// # Errors
 /// The kernel's, with the end of its verifier's log if there is one.
-pub fn load(name: &CStr, program: &[Instruction]) -> io::Result<OwnedFd> {
+pub fn load(kind: Kind, name: &CStr, program: &[Instruction]) -> io::Result<OwnedFd> {
     let mut attributes = ProgramLoad {
-        kind: RAW_TRACEPOINT,
+        kind: kind as u32,
         count: u32::try_from(program.len()).unwrap_or(0),
         instructions: address(program.as_ptr()),
         license: address(LICENSE.as_ptr()),
@@ -233,6 +266,31 @@ pub fn attach(name: &CStr, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     descriptor(bpf(Command::RawTracepointOpen, &attributes)?)
 }
 
+/// Has `program` run at a perf event for as long as the link is open or pinned; since 5.15.
+pub fn attach_to_event(event: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let attributes = LinkCreate {
+        program: number(program),
+        target: number(event),
+        attach_type: PERF_EVENT,
+        ..LinkCreate::default()
+    };
+    descriptor(bpf(Command::LinkCreate, &attributes)?)
+}
+
+/// The perf event of the tracepoint with that number: a program at it is run on every processor, whatever the event's own.
+pub fn perf_event(tracepoint: u64) -> io::Result<OwnedFd> {
+    let attributes =
+        PerfEvent { kind: PERF_TRACEPOINT, size: size_of::<PerfEvent>() as u32, config: tracepoint, rest: [0; 6] };
+    // SAFETY: the structure is the first published form of what the kernel reads, with its size in it; the rest are numbers.
+    let result =
+        unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, PERF_CLOSE_ON_EXEC) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        descriptor(i32::try_from(result).map_err(io::Error::other)?)
+    }
+}
+
 /// Gives an object a name in a mounted bpffs, under which it outlives us.
 pub fn pin(path: &CStr, object: BorrowedFd<'_>) -> io::Result<()> {
     let attributes = Object { path: address(path.as_ptr()), descriptor: number(object), flags: 0 };
@@ -252,19 +310,26 @@ pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     Ok(info)
 }
 
-/// The program behind a link to the raw tracepoint `name`.
+/// The program behind a link to the raw tracepoint `name`, or to a perf event, which before 6.6 does not tell of what.
 ///
 /// # Errors
 /// Also if it is a link to something else.
 pub fn program_of_link(name: &CStr, link: BorrowedFd<'_>) -> io::Result<Program> {
-    let mut tracepoint = [0_u8; 64];
-    let mut info = LinkInfo {
-        tracepoint: address(tracepoint.as_mut_ptr()),
-        tracepoint_length: u32::try_from(tracepoint.len()).unwrap_or(0),
-        ..LinkInfo::default()
-    };
+    // Where the name is to be written depends on the kind.
+    let mut info = LinkInfo::default();
     read_info(link, &mut info)?;
-    if info.kind != RAW_TRACEPOINT_LINK || !tracepoint.starts_with(name.to_bytes_with_nul()) {
+    let is_it = match info.kind {
+        RAW_TRACEPOINT_LINK => {
+            let mut tracepoint = [0_u8; 64];
+            let length = u32::try_from(tracepoint.len()).unwrap_or(0);
+            let (tracepoint_length, room) = (length, address(tracepoint.as_mut_ptr()));
+            info = LinkInfo { tracepoint: room, tracepoint_length, ..LinkInfo::default() };
+            read_info(link, &mut info)?;
+            tracepoint.starts_with(name.to_bytes_with_nul())
+        }
+        kind => kind == PERF_EVENT_LINK,
+    };
+    if !is_it {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "is no link to that tracepoint"));
     }
     let program = descriptor(bpf(Command::ProgramById, &ById { id: info.program, ..ById::default() })?)?;

@@ -1,7 +1,8 @@
 //! Loading the recorder into the kernel, and taking it out again: the administrator's part.
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
@@ -9,10 +10,13 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::Mode;
-use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statfs::{FsType, fstatfs, statfs};
 use nix::unistd::{mkdir, unlink};
+use rustix::fs::{OFlags, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::program::program;
+use super::bpf::Kind;
+use super::program::{FIELDS, program};
 use super::ring::STRIDE;
 use super::{DIRECTORY, LINKS, NAME, REQUESTS, Recorder, TRACEPOINT, bpf, must_be_ours};
 use crate::host::Host;
@@ -21,6 +25,9 @@ use crate::host::kernel_config::{KernelConfig, Setting};
 /// Where bpffs belongs, and how it is known (`BPF_FS_MAGIC`, include/uapi/linux/magic.h).
 const BPFFS: &str = "/sys/fs/bpf";
 const BPFFS_MAGIC: FsType = FsType(0xcafe_4a11_u32 as libc::__fsword_t);
+/// The same of tracefs (`TRACEFS_MAGIC`).
+const TRACEFS: &str = "/sys/kernel/tracing";
+const TRACEFS_MAGIC: FsType = FsType(0x7472_6163);
 /// Requests that are kept of each processor: fifty are served at once, all of which may have come from one.
 const LEAST: usize = 64;
 /// So many are kept in all, if that is more.
@@ -62,14 +69,17 @@ pub fn install(host: &Host) -> Result<bool, String> {
         return Err(format!("{rows} processors are too many"));
     };
     let map = bpf::create_array(NAME, count, size).map_err(failed("make the map"))?;
-    let mut links = Vec::new();
-    for first_row in [0, possible] {
+    let load = |kind: Kind, first_row: usize| {
         let numbers = (i32::try_from(entries).unwrap_or(0), i32::try_from(first_row).unwrap_or(0));
-        let instructions = program(map.as_raw_fd(), numbers.0, numbers.1);
-        let program = bpf::load(NAME, &instructions).map_err(failed("load the program"))?;
-        let attached = bpf::attach(TRACEPOINT, program.as_fd());
-        links.push(attached.map_err(failed("attach to the tracepoint module_request"))?);
-    }
+        bpf::load(kind, NAME, &program(kind, map.as_raw_fd(), numbers.0, numbers.1))
+    };
+    let at_tracepoint = |first_row| {
+        let program = load(Kind::RawTracepoint, first_row).map_err(failed("load the program"))?;
+        bpf::attach(TRACEPOINT, program.as_fd()).map_err(failed("attach to the tracepoint module_request"))
+    };
+    let at_event = |event: OwnedFd| bpf::attach_to_event(event.as_fd(), load(Kind::PerfEvent, possible)?.as_fd());
+    let second = event().and_then(at_event).or_else(|_| at_tracepoint(possible));
+    let links = [at_tracepoint(0)?, second?];
 
     match mkdir(DIRECTORY, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -81,6 +91,40 @@ pub fn install(host: &Host) -> Result<bool, String> {
     }
     state()?;
     Ok(true)
+}
+
+/// The perf event of the tracepoint, whose number stands in a tracefs.
+fn event() -> io::Result<OwnedFd> {
+    let tracefs = tracefs()?;
+    let read = |name: &str| -> io::Result<String> {
+        let path = format!("events/module/module_request/{name}");
+        let file = openat(&tracefs, path, OFlags::RDONLY | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let format = read("format")?;
+    if !FIELDS.iter().all(|field| format.contains(field)) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    bpf::perf_event(read("id")?.trim().parse().map_err(io::Error::other)?)
+}
+
+/// The one that is mounted, or one that nobody else sees. Not the latter at once: there is only one behind all of them, and
+/// to mount it without its owner's options once more takes them away (`mount_single`, fs/super.c).
+fn tracefs() -> io::Result<OwnedFd> {
+    if let Ok(mounted) = rustix::fs::open(TRACEFS, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        && fstatfs(&mounted).is_ok_and(|found| found.filesystem_type() == TRACEFS_MAGIC)
+    {
+        return Ok(mounted);
+    }
+    // A kernel without it would ask for a module.
+    if !std::fs::read_to_string("/proc/filesystems")?.contains("\ttracefs\n") {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)?)
 }
 
 /// Takes the recorder out of the kernel. Says whether there was one.

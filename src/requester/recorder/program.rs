@@ -1,13 +1,16 @@
-//! The recorder's program: what the kernel runs, in the task that asks, at the raw tracepoint `module_request`.
+//! The recorder's program: what the kernel runs, in the task that asks, at the tracepoint `module_request`.
 //!
 //! The tracepoint (include/trace/events/module.h) is passed in `__request_module` after the task has got one of the 50
 //! slots and before the helper is started, so that what is written here is there when the helper looks. Its arguments
 //! are the name, whether the task waits, and the address it was called from.
 //!
 //! The kernel never begins a program anew on a processor where another task is in the middle of it: that run is left out
-//! (`prog->active`, `__bpf_trace_run`). Where tracepoints can be preempted, as on 7.2, a busy machine brings that about.
-//! So there are two of it at the tracepoint, each with rows of its own: what one of them misses the other has, unless
-//! three tasks meet on one processor within the same microsecond or so.
+//! (`prog->active`, `__bpf_trace_run`). Where tracepoints can be preempted, as on 7.2, a task that has to make way there
+//! keeps all others of its processor from the program until it gets its turn again, and on a busy machine that is long.
+//! So there are two of it at the tracepoint, each with rows of its own. The second is run as perf events are, with
+//! preemption switched off (`perf_trace_module_request`, include/trace/perf.h), so no other task comes between; it is left
+//! out only while its processor is in a bpf(2) that changes a map (`bpf_prog_active`), and then the first has it. Where the
+//! kernel can't give such a program a name (before 5.15) it is one as the first; none of those kernels preempts tracepoints.
 //!
 //! In C it would read:
 //!
@@ -17,18 +20,18 @@
 //! entry->sequence = 0;
 //! entry->time = bpf_ktime_get_boot_ns();
 //! entry->task = bpf_get_current_pid_tgid();
-//! entry->call_site = args[2];
+//! entry->call_site = context->caller;
 //! entry->user = bpf_get_current_uid_gid();
-//! entry->waited = args[1] & 1;
+//! entry->waited = context->waits & 1;
 //! bpf_get_current_comm(entry->comm, 16);
-//! bpf_probe_read_kernel_str(entry->name, 56, (void *)args[0]);
+//! bpf_probe_read_kernel_str(entry->name, 56, name);
 //! row->count += 1;
 //! entry->sequence = row->count * 2;
 //! return 0;
 //! ```
 #![forbid(unsafe_code)]
 
-use super::bpf::Instruction;
+use super::bpf::{Instruction, Kind};
 use super::ring::{STRIDE, word};
 
 /// Bytes of a row's head and of an entry, as a shift.
@@ -65,65 +68,87 @@ enum Function {
     BootTime = 125,
 }
 
+/// The fields of a perf event `module_request` as the kernel describes them (`events/module/module_request/format` of a
+/// tracefs): where [`program`] expects them. The upper half of the last is a length, the lower one says where the name
+/// begins.
+pub const FIELDS: [&str; 3] = [
+    "field:unsigned long ip;\toffset:8;\tsize:8;",
+    "field:bool wait;\toffset:16;\tsize:1;",
+    "field:__data_loc char[] name;\toffset:20;\tsize:4;",
+];
+
 /// The program for a map that is open as `map`, with rows of `entries` entries, a power of two, of which those from
 /// `first_row` on are this program's.
-pub fn program(map: i32, entries: i32, first_row: i32) -> Vec<Instruction> {
-    // Where the tracepoint's arguments stand in its context.
-    let (name, waits, caller) = (0, 8, 16);
+pub fn program(kind: Kind, map: i32, entries: i32, first_row: i32) -> Vec<Instruction> {
     let of_entry = |word: usize| i16::try_from(word * 8).unwrap_or(0);
     let bytes = |words: usize| i32::try_from(words * 8).unwrap_or(0);
-    vec![
-        /*  0 */ copy(R6, R1), // the context
-        // The row of this processor: a key on the stack, and the map by its descriptor (two places long).
-        /*  1 */
-        call(Function::ProcessorId),
-        /*  2 */ add(R0, first_row),
-        /*  3 */ store_half(Frame, -4, R0),
-        /*  4 */ map_address(R1, map),
-        /*  5 */ Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
-        /*  6 */ copy(R2, Frame),
-        /*  7 */ add(R2, -4),
-        /*  8 */ call(Function::MapLookupElement),
-        /*  9 */ jump_if_zero(R0, 32), // to 42: the kernel wants it asked, though every processor has a row
-        /* 10 */ copy(R7, R0),
-        // R8: how many were written before; R9: the entry after them.
-        /* 11 */ load(R8, R7, 0),
-        /* 12 */ copy(R9, R8),
-        /* 13 */ and(R9, entries - 1),
-        /* 14 */ shift_left(R9, STRIDE_SHIFT),
-        /* 15 */ add_register(R9, R7),
-        /* 16 */ add(R9, bytes(STRIDE)),
-        // Not whole from here on.
-        /* 17 */ store_zero(R9, of_entry(word::SEQUENCE)),
-        /* 18 */ call(Function::BootTime),
-        /* 19 */ store(R9, of_entry(word::TIME), R0),
-        /* 20 */ call(Function::CurrentPidTgid),
-        /* 21 */ store(R9, of_entry(word::TASK), R0),
-        /* 22 */ load(R1, R6, caller),
-        /* 23 */ store(R9, of_entry(word::CALL_SITE), R1),
-        /* 24 */ call(Function::CurrentUidGid),
-        /* 25 */ store(R9, of_entry(word::USER), R0),
-        /* 26 */ load(R1, R6, waits),
-        /* 27 */ and(R1, 1),
-        /* 28 */ store(R9, of_entry(word::WAITED), R1),
-        /* 29 */ copy(R1, R9),
-        /* 30 */ add(R1, bytes(word::COMM)),
-        /* 31 */ set(R2, COMM),
-        /* 32 */ call(Function::CurrentComm),
-        // What can't be read leaves an empty name, which nobody looks for.
-        /* 33 */ copy(R1, R9),
-        /* 34 */ add(R1, bytes(word::NAME)),
-        /* 35 */ set(R2, NAME),
-        /* 36 */ load(R3, R6, name),
-        /* 37 */ call(Function::ProbeReadKernelString),
-        // Whole again, and counted.
-        /* 38 */ add(R8, 1),
-        /* 39 */ store(R7, 0, R8),
-        /* 40 */ shift_left(R8, 1),
-        /* 41 */ store(R9, of_entry(word::SEQUENCE), R8),
-        /* 42 */ set(R0, 0),
-        /* 43 */ Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 }, // exit
+    // R6: the context. What the tracepoint tells stands there as three arguments, or as the fields of an event.
+    let (caller, waits, name) = match kind {
+        Kind::RawTracepoint => (load(R1, R6, 16), load(R1, R6, 8), vec![load(R3, R6, 0)]),
+        Kind::PerfEvent => {
+            let name = vec![load_half(R3, R6, 20), and(R3, 0xffff), add_register(R3, R6)];
+            (load(R1, R6, 8), load_byte(R1, R6, 16), name)
+        }
+    };
+    // R7: the row; R8: how many were written there before; R9: the entry after them.
+    let write = [
+        vec![
+            copy(R7, R0),
+            load(R8, R7, 0),
+            copy(R9, R8),
+            and(R9, entries - 1),
+            shift_left(R9, STRIDE_SHIFT),
+            add_register(R9, R7),
+            add(R9, bytes(STRIDE)),
+            // Not whole from here on.
+            store_zero(R9, of_entry(word::SEQUENCE)),
+            call(Function::BootTime),
+            store(R9, of_entry(word::TIME), R0),
+            call(Function::CurrentPidTgid),
+            store(R9, of_entry(word::TASK), R0),
+            caller,
+            store(R9, of_entry(word::CALL_SITE), R1),
+            call(Function::CurrentUidGid),
+            store(R9, of_entry(word::USER), R0),
+            waits,
+            and(R1, 1),
+            store(R9, of_entry(word::WAITED), R1),
+            copy(R1, R9),
+            add(R1, bytes(word::COMM)),
+            set(R2, COMM),
+            call(Function::CurrentComm),
+            // What can't be read leaves an empty name, which nobody looks for.
+            copy(R1, R9),
+            add(R1, bytes(word::NAME)),
+            set(R2, NAME),
+        ],
+        name,
+        vec![
+            call(Function::ProbeReadKernelString),
+            // Whole again, and counted.
+            add(R8, 1),
+            store(R7, 0, R8),
+            shift_left(R8, 1),
+            store(R9, of_entry(word::SEQUENCE), R8),
+        ],
     ]
+    .concat();
+    let row = vec![
+        copy(R6, R1),
+        // The row of this processor: a key on the stack, and the map by its descriptor (two places long).
+        call(Function::ProcessorId),
+        add(R0, first_row),
+        store_half(Frame, -4, R0),
+        map_address(R1, map),
+        Instruction { code: 0, registers: 0, offset: 0, immediate: 0 },
+        copy(R2, Frame),
+        add(R2, -4),
+        call(Function::MapLookupElement),
+        // The kernel wants it asked, though every processor has a row.
+        jump_if_zero(R0, i16::try_from(write.len()).unwrap_or(0)),
+    ];
+    let exit = Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 };
+    [row, write, vec![set(R0, 0), exit]].concat()
 }
 
 const fn instruction(code: u8, to: Register, from: Register, offset: i16, immediate: i32) -> Instruction {
@@ -163,6 +188,16 @@ const fn shift_left(to: Register, number: i32) -> Instruction {
 /// `to = *(u64 *)(from + offset)`: BPF_LDX | BPF_MEM | BPF_DW.
 const fn load(to: Register, from: Register, offset: i16) -> Instruction {
     instruction(0x79, to, from, offset, 0)
+}
+
+/// `to = *(u32 *)(from + offset)`: BPF_LDX | BPF_MEM | BPF_W.
+const fn load_half(to: Register, from: Register, offset: i16) -> Instruction {
+    instruction(0x61, to, from, offset, 0)
+}
+
+/// `to = *(u8 *)(from + offset)`: BPF_LDX | BPF_MEM | BPF_B.
+const fn load_byte(to: Register, from: Register, offset: i16) -> Instruction {
+    instruction(0x71, to, from, offset, 0)
 }
 
 /// `*(u64 *)(to + offset) = from`: BPF_STX | BPF_MEM | BPF_DW.

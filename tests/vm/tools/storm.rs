@@ -1,8 +1,8 @@
 //! Many that ask at once, and whose names say who they are: `sPID.TID.UID.NUMBER`, so that a record can be held against
 //! its own request.
 //!
-//! `storm different WORKERS EACH`: half of the workers are processes, half threads of one; each has a user id of its own
-//! (2000 and up) and binds EACH algorithms that nobody has, for each of which the kernel asks twice.
+//! `storm different WORKERS EACH [UID]`: half of the workers are processes, half threads of one; each has a user id of its own
+//! (UID and up; 2000) and binds EACH algorithms that nobody has, for each of which the kernel asks twice.
 //! `storm same WORKERS NAME`: all ask for one name at the same moment. Prints `PID TID` of each.
 //! `storm killed COUNT`: processes that are killed a moment after they asked.
 //! `storm idle COUNT`: prints `ready` when so many processes sleep, until it is killed.
@@ -47,9 +47,9 @@ fn main() {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse::<u32>().expect("a number");
     match words.as_slice() {
-        ["different", workers, each] => {
-            let each = number(each);
-            at_once(number(workers), |worker| (0..each).for_each(|count| ask_as(2000 + worker, count)));
+        ["different", workers, each, uid @ ..] => {
+            let (each, first) = (number(each), uid.first().map_or(2000, |uid| number(uid)));
+            at_once(number(workers), |worker| (0..each).for_each(|count| ask_as(first + worker, count)));
         }
         ["same", workers, name] => at_once(number(workers), |_| {
             let _ = alg::ask(b"hash", name.as_bytes());
