@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::Duration;
 
 use super::glob::{self, PROC_SYS};
 use super::late::{Line, lines, resolve};
@@ -19,8 +18,6 @@ const MODULE: &str = "nf_conntrack";
 const HASHSIZE: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 /// How often half as many buckets are tried when the kernel has no memory for them.
 const TRIES: usize = 4;
-/// How long the way to the requester's network namespace may take.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What was there before the load.
 #[derive(Debug, Default)]
@@ -269,7 +266,7 @@ fn raise_in_namespace_of(host: &Host, requester: Option<i32>, changes: &[Change]
     };
     match requester {
         // On some kernels the way there leads through a lock of the requester's.
-        Some(_) => apart::ask(PATIENCE, &host.opened(), raise).flatten(),
+        Some(_) => apart::ask(&host.opened(), raise).flatten(),
         // Our own namespace: libxtables runs us in its caller's.
         None => raise(),
     }

@@ -1,7 +1,5 @@
 //! How often this program stands above itself: a delegate that leads back to us by way of other programs.
 
-use std::time::Duration;
-
 use crate::host::{Host, apart};
 
 use super::marker::{MAX_DEPTH, Marker};
@@ -9,9 +7,6 @@ use super::marker::{MAX_DEPTH, Marker};
 /// A wrapper may put any number of shells between two of ours; a chain of parents longer than this with one of ours in
 /// it is a loop. Nobody else's chain is followed that far: sessions are some ten processes deep.
 const MAX_PARENTS: usize = 128;
-
-/// How long one of them that hangs may hold us up: whoever is far above us may be becoming another program for ever.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Why we must not run a delegate, for this would never end: more of ours stand above us than any `install` lines
 /// explain. Only for what a program started: nothing of ours stands above a request of the kernel's.
@@ -30,7 +25,8 @@ pub fn loops(host: &Host, marker: Option<&[u8]>) -> Option<String> {
         exe.is_ok_and(|exe| exe.is_same_file(&ourselves))
     };
     let parent = nix::unistd::getppid().as_raw();
-    let count = apart::ask(PATIENCE, &host.opened(), || {
+    // Whoever is far above us may be becoming another program for ever.
+    let count = apart::ask(&host.opened(), || {
         let (mut count, mut pid) = (0, parent);
         for _ in 0..MAX_PARENTS {
             if pid <= 1 {
@@ -54,7 +50,7 @@ pub const MAX_SHELLS: usize = 4;
 /// The parents of `pid`, the nearest first, as many as a marker is looked for among below an `install` line.
 pub fn parents(host: &Host, pid: i32) -> Vec<i32> {
     let above = || std::iter::successors(Some(pid), |&pid| parent_of(host, pid)).take_while(|&pid| pid > 1);
-    apart::ask(PATIENCE, &host.opened(), || above().take(MAX_SHELLS).collect()).unwrap_or_default()
+    apart::ask(&host.opened(), || above().take(MAX_SHELLS).collect()).unwrap_or_default()
 }
 
 /// The parent of a process: the second field behind the name, which may hold anything (proc_pid_stat(5)).

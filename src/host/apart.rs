@@ -32,6 +32,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::child::{close_but, exit_now};
 use super::schedstat::{is_runnable, run_delay};
 
+/// How long something that hangs may hold us up.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// How long something may hang after the first: long enough for whoever only waits for its turn at a lock.
 const NEXT: Duration = Duration::from_millis(25);
 /// So many things may hang before nothing is touched any more.
@@ -91,12 +93,16 @@ enum Ended<T> {
     Crashed,
 }
 
-/// Does `work` in a task of its own. If that hangs for `patience` in one touch, the work is done anew with that left out, and
-/// if there is more and more of it, without touching anything; one that is only slow, or waits for a processor, is waited
-/// for. `opened` is what it needs of what is open. What it opens is not open here.
+/// Does `work` in a task of its own. If that hangs for 50 ms in one touch, the work is done anew with that left out, and if
+/// there is more and more of it, without touching anything, which takes some 0.2 s in all; one that is only slow, or waits
+/// for a processor, is waited for. `opened` is what it needs of what is open. What it opens is not open here.
 ///
 /// Where no task can be made the work is done here, without touching anything. `None` if the task crashed.
-pub fn ask<T>(patience: Duration, opened: &[BorrowedFd], work: impl Fn() -> T) -> Option<T> {
+pub fn ask<T>(opened: &[BorrowedFd], work: impl Fn() -> T) -> Option<T> {
+    ask_for(PATIENCE, opened, work)
+}
+
+fn ask_for<T>(patience: Duration, opened: &[BorrowedFd], work: impl Fn() -> T) -> Option<T> {
     if !CURRENT.get().is_null() {
         return Some(work());
     }
@@ -309,10 +315,10 @@ mod tests {
     #[test]
     fn what_the_work_tells_is_ours() {
         let text = "x".repeat(100_000);
-        let told = ask(LONG, &[], || text.split("").map(str::to_owned).collect::<Vec<_>>()).unwrap();
+        let told = ask_for(LONG, &[], || text.split("").map(str::to_owned).collect::<Vec<_>>()).unwrap();
         assert_eq!((told.len(), told.concat()), (100_002, text.clone()));
         // Work within work is the same work.
-        assert_eq!(ask(LONG, &[], || ask(LONG, &[], || text.len())), Some(Some(100_000)));
+        assert_eq!(ask_for(LONG, &[], || ask_for(LONG, &[], || text.len())), Some(Some(100_000)));
     }
 
     #[test]
@@ -324,7 +330,7 @@ mod tests {
             (kept.concat().len(), first, hang(c"/second"))
         };
         let timed_out = io::ErrorKind::TimedOut;
-        assert_eq!(ask(short, &[], work), Some((2890, (timed_out, true, false), timed_out)));
+        assert_eq!(ask_for(short, &[], work), Some((2890, (timed_out, true, false), timed_out)));
         assert!(!has_hung("/first/"));
     }
 
@@ -333,7 +339,7 @@ mod tests {
         let began = Instant::now();
         let names: Vec<CString> = (0..100).map(|number| CString::new(number.to_string()).unwrap()).collect();
         let work = || names.iter().map(|name| hang(name)).filter(|kind| *kind == io::ErrorKind::TimedOut).count();
-        assert_eq!(ask(Duration::from_millis(20), &[], work), Some(100));
+        assert_eq!(ask_for(Duration::from_millis(20), &[], work), Some(100));
         assert!(began.elapsed() < Duration::from_secs(30));
     }
 
@@ -345,7 +351,7 @@ mod tests {
                 exit_now(1);
             }
         };
-        assert_eq!(ask(LONG, &[], crash), None);
+        assert_eq!(ask_for(LONG, &[], crash), None);
         // It is never left in the midst of its own work, nor for being slow.
         let slow = || {
             let began = Instant::now();
@@ -353,7 +359,7 @@ mod tests {
             // SAFETY: no system call at all.
             unsafe { touch(c"/x", || Ok(())) }.is_ok()
         };
-        assert_eq!(ask(Duration::from_millis(10), &[], slow), Some(true));
+        assert_eq!(ask_for(Duration::from_millis(10), &[], slow), Some(true));
     }
 
     #[test]
@@ -367,10 +373,10 @@ mod tests {
     fn a_task_has_what_it_needs_and_keeps_nobodys_pipe_open() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"x").unwrap();
-        let first = ask(LONG, &[reader.as_fd()], || (&reader).read(&mut [0]).unwrap());
+        let first = ask_for(LONG, &[reader.as_fd()], || (&reader).read(&mut [0]).unwrap());
         assert_eq!(first, Some(1));
         // One that hangs does not have the other end.
-        assert_eq!(ask(Duration::from_millis(10), &[], || hang(c"/x")), Some(io::ErrorKind::TimedOut));
+        assert_eq!(ask_for(Duration::from_millis(10), &[], || hang(c"/x")), Some(io::ErrorKind::TimedOut));
         drop(writer);
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }

@@ -27,8 +27,6 @@ use crate::text::Text;
 use cgroup::Groups;
 use files::Executables;
 
-/// How long something that hangs may hold up a request.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
 /// How much of it to find the name of an address.
@@ -142,7 +140,7 @@ impl Default for Searched {
 pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Requester {
     // If describing them hangs, they are not searched for again: a request is served once.
     let found = OnceCell::new();
-    let described = apart::ask(PATIENCE, &host.opened(), || {
+    let described = apart::ask(&host.opened(), || {
         if found.get().is_none() {
             let _ = found.set(search(host, name, caller, parent));
         }
@@ -154,7 +152,7 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     let mut tasks: Vec<Task> = described.unwrap_or_else(as_recorded);
     let Searched { confidence, found_by, recorder, mut call_site, address } = searched;
     if let (None, Some(address)) = (&call_site, address) {
-        call_site = apart::ask(PATIENCE, &host.opened(), || symbols::function_at(host, address, SYMBOLS)).flatten();
+        call_site = apart::ask(&host.opened(), || symbols::function_at(host, address, SYMBOLS)).flatten();
     }
     let known = Requester { confidence, found_by, recorder, call_site, ..Requester::unknown() };
     match confidence {

@@ -1,24 +1,20 @@
 //! Who asked, by what the recorder wrote down.
 
 use std::mem::ManuallyDrop;
-use std::time::Duration;
-
-use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 
 use crate::host::{Host, apart};
 use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
-use crate::requester::waiting::{Waiting, look};
+use crate::requester::waiting::{Waiting, look, nap};
 use crate::requester::{Candidate, KTHREADD, Parent, Searched, task};
 use crate::text::Text;
 
 /// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over: it
 /// is taken for the former if it was made at most so long before we were started. Nanoseconds.
 const GONE: u64 = 1_000_000_000;
-/// Tasks that have asked and not yet gone to sleep are looked at again so many times in all, so far apart. Where fifty
+/// Tasks that have asked and not yet gone to sleep are looked at again so many times in all. Where fifty
 /// ask for one name most of them wait for a processor, and so do we: more looks would take away what they wait for.
 const LOOKS: usize = 20;
-const APART: Duration = Duration::from_micros(250);
 /// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
 const MAX_CANDIDATES: usize = 50;
 /// Nanoseconds of a clock tick as `/proc` counts: USER_HZ is 100 wherever this runs.
@@ -107,7 +103,7 @@ fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Ent
     let mut found: Vec<_> = looked_at.filter(stays).take(MAX_CANDIDATES).collect();
     let mut looks = LOOKS;
     while looks > 0 && found.iter().any(|(_, fate)| *fate == Fate::Runs) {
-        let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
+        nap();
         for (entry, fate) in found.iter_mut().filter(|(_, fate)| *fate == Fate::Runs).take(looks) {
             *fate = look(entry);
             looks = looks.saturating_sub(1);
@@ -140,7 +136,7 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     match look(host, &directory) {
         Waiting::Yes(call_site) => Fate::Waits(call_site),
         // One that runs for long can't be told from one that is about to wait.
-        Waiting::CannotTell => Fate::Runs,
+        Waiting::CannotTell | Waiting::Hidden => Fate::Runs,
         // It may have been killed between the two looks.
         Waiting::No if is_there() => Fate::WentOn,
         Waiting::No => gone,

@@ -15,7 +15,9 @@ pub enum Waiting {
     Yes(Option<Text>),
     /// It does something else.
     No,
-    /// It runs on a processor at this moment, or nobody may see.
+    /// It sleeps as one does who waits, and nobody may see for what.
+    Hidden,
+    /// It runs on a processor at this moment.
     CannotTell,
 }
 
@@ -32,13 +34,19 @@ const MAX_STACK: usize = 16 << 10;
 
 /// Looks at a process or, as `PID/task/TID`, at a thread.
 pub fn look(host: &Host, task: &str) -> Waiting {
-    let stack = || host.glimpse(format!("/proc/{task}/stack"), MAX_STACK).ok().filter(|stack| !stack.is_empty());
-    if let Some(first) = stack() {
+    let stack = || host.glimpse(format!("/proc/{task}/stack"), MAX_STACK);
+    let first = stack();
+    if let Ok(first) = &first
+        && !first.is_empty()
+    {
         // The stack of a task that begins to run while the kernel walks it comes out as anything: that it waits is sure
         // if the stack says so, that it does not only if it says so twice and the task sleeps.
-        return match of_stack(&first) {
+        return match of_stack(first) {
             Waiting::No if Stat::read(host, task).is_some_and(|stat| stat.state == b'R') => Waiting::CannotTell,
-            Waiting::No => stack().map_or(Waiting::CannotTell, |second| of_stack(&second)),
+            Waiting::No => match stack() {
+                Ok(second) if !second.is_empty() => of_stack(&second),
+                _ => Waiting::CannotTell,
+            },
             waits => waits,
         };
     }
@@ -46,6 +54,7 @@ pub fn look(host: &Host, task: &str) -> Waiting {
     match Stat::read(host, task).map(|stat| stat.state) {
         Some(b'D') => match host.glimpse_line(format!("/proc/{task}/wchan")).as_deref() {
             Some(HELPER) => Waiting::Yes(None),
+            Some(b"0" | b"") | None if first.is_err() => Waiting::Hidden,
             Some(b"0" | b"") | None => Waiting::CannotTell,
             Some(_) => Waiting::No,
         },
@@ -54,23 +63,22 @@ pub fn look(host: &Host, task: &str) -> Waiting {
     }
 }
 
-/// Whether a task that was found waiting waits still. Who is on a processor at every look may be on its way to sleep, or run
-/// another program by now.
+/// Whether a task that was found waiting waits still, as far as anybody may see. Who is on a processor at every look may be on
+/// its way to sleep, or run another program by now.
 pub fn still_waits(host: &Host, task: &str) -> bool {
     for _ in 0..LOOKS {
         match look(host, task) {
-            Waiting::Yes(_) => return true,
+            Waiting::Yes(_) | Waiting::Hidden => return true,
             Waiting::No => return false,
-            // Where nobody may see more than that it sleeps as one does who waits.
-            Waiting::CannotTell if host.glimpse(format!("/proc/{task}/stack"), MAX_STACK).is_err() => {
-                return Stat::read(host, task).is_some_and(|stat| stat.state == b'D');
-            }
-            Waiting::CannotTell => {
-                let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
-            }
+            Waiting::CannotTell => nap(),
         }
     }
     false
+}
+
+/// So long a task is left alone between two looks at it.
+pub fn nap() {
+    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
 }
 
 /// Whether this kernel shows what tasks wait for, one way or the other.
@@ -124,6 +132,18 @@ mod tests {
             write("wchan", wchan);
             write("stack", "");
             assert_eq!(look(&host, "7"), expected, "{state} {wchan}");
+        }
+        for (state, wchan, expected) in [
+            ("D", "call_usermodehelper_exec", Waiting::Yes(None)),
+            ("D", "0", Waiting::Hidden),
+            ("D", "io_schedule", Waiting::No),
+            ("R", "0", Waiting::CannotTell),
+            ("S", "0", Waiting::No),
+        ] {
+            let _ = std::fs::remove_file(task.join("stack"));
+            write("stat", &format!("7 (x) {state} 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0"));
+            write("wchan", wchan);
+            assert_eq!(look(&host, "7"), expected, "{state} {wchan}, no stack to read");
         }
         write("stack", "[<0>] do_nanosleep+0x1/0x2\n");
         assert_eq!(look(&host, "7"), Waiting::No);
