@@ -294,6 +294,16 @@ extern "C" fn live<T>(given: *mut c_void) -> c_int {
     0
 }
 
+/// Touches something that never comes, and says how that went.
+#[cfg(test)]
+pub fn hang(what: &CStr) -> io::ErrorKind {
+    let (reader, _writer) = io::pipe().unwrap();
+    let mut byte = [0];
+    // SAFETY: one read(2) into a buffer of ours.
+    let read = unsafe { touch(what, || rustix::io::read(&reader, &mut byte).map_err(io::Error::from)) };
+    read.unwrap_err().kind()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -302,15 +312,6 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
-
-    /// Touches something that never comes, and says how that went.
-    fn hang(what: &CStr) -> io::ErrorKind {
-        let (reader, _writer) = std::io::pipe().unwrap();
-        let mut byte = [0];
-        // SAFETY: one read(2) into a buffer of ours.
-        let read = unsafe { touch(what, || rustix::io::read(&reader, &mut byte).map_err(io::Error::from)) };
-        read.unwrap_err().kind()
-    }
 
     #[test]
     fn what_the_work_tells_is_ours() {
@@ -336,11 +337,14 @@ mod tests {
 
     #[test]
     fn where_everything_hangs_nothing_is_touched() {
-        let began = Instant::now();
+        let begun = Cell::new(0);
         let names: Vec<CString> = (0..100).map(|number| CString::new(number.to_string()).unwrap()).collect();
-        let work = || names.iter().map(|name| hang(name)).filter(|kind| *kind == io::ErrorKind::TimedOut).count();
+        let work = || {
+            begun.set(begun.get() + 1);
+            names.iter().map(|name| hang(name)).filter(|kind| *kind == io::ErrorKind::TimedOut).count()
+        };
         assert_eq!(ask_for(Duration::from_millis(20), &[], work), Some(100));
-        assert!(began.elapsed() < Duration::from_secs(30));
+        assert_eq!(begun.get(), HANGS + 2);
     }
 
     #[test]
@@ -356,8 +360,14 @@ mod tests {
         let slow = || {
             let began = Instant::now();
             while began.elapsed() < Duration::from_millis(300) {}
-            // SAFETY: no system call at all.
-            unsafe { touch(c"/x", || Ok(())) }.is_ok()
+            std::thread::sleep(Duration::from_millis(300));
+            let began = Instant::now();
+            let busy = || {
+                while began.elapsed() < Duration::from_millis(300) {}
+                Ok(())
+            };
+            // SAFETY: no system call that writes anywhere but to the stack.
+            unsafe { touch(c"/x", busy) }.is_ok()
         };
         assert_eq!(ask_for(Duration::from_millis(10), &[], slow), Some(true));
     }
@@ -370,14 +380,14 @@ mod tests {
     }
 
     #[test]
-    fn a_task_has_what_it_needs_and_keeps_nobodys_pipe_open() {
+    fn a_task_has_what_it_needs_and_nothing_else_open() {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"x").unwrap();
-        let first = ask_for(LONG, &[reader.as_fd()], || (&reader).read(&mut [0]).unwrap());
-        assert_eq!(first, Some(1));
-        // One that hangs does not have the other end.
-        assert_eq!(ask_for(Duration::from_millis(10), &[], || hang(c"/x")), Some(io::ErrorKind::TimedOut));
+        let work = || ((&reader).read(&mut [0]).unwrap(), rustix::io::fcntl_getfd(&writer).is_ok());
+        assert_eq!(ask_for(LONG, &[reader.as_fd()], work), Some((1, false)));
+        // Here it is open still.
+        writer.write_all(b"x").unwrap();
         drop(writer);
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+        assert_eq!(reader.read(&mut [0; 2]).unwrap(), 1);
     }
 }

@@ -90,6 +90,37 @@ fn who_goes_on_is_not_who_was_found() {
 }
 
 #[test]
+fn of_whom_something_hung_nobody_can_say_that_he_is_still_there() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::at(root.path()).unwrap();
+    let directory = root.path().join("proc/7/task/7");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("stat"), "7 (x) D 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap();
+    std::fs::write(directory.join("stack"), "[<0>] __request_module+0x1/0x2\n").unwrap();
+    for (hangs, asked, expected) in [
+        (c"/proc/8/exe", Some(5), true),
+        (c"/proc/7/exe", None, true),
+        // It may have gone on and asked for something else meanwhile, and here is no recorder to say that it has not.
+        (c"/proc/7/exe", Some(5), false),
+        // Whose own files hang becomes another program.
+        (c"/proc/7/task/7/status", None, false),
+    ] {
+        let candidate = Candidate {
+            pid: 7,
+            tid: 7,
+            started_by: Some(5),
+            waits: true,
+            asked,
+            is_past: false,
+            recorded: None,
+            call_site: None,
+        };
+        let work = || (apart::hang(hangs), is_still(&host, &candidate)).1;
+        assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hangs:?} {asked:?}");
+    }
+}
+
+#[test]
 fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who() {
     let host = Host::this();
     let pid = i32::try_from(std::process::id()).unwrap();
