@@ -1,8 +1,9 @@
-//! `swap NAME COUNT PROGRAM [FILE]`: COUNT processes, one after the other, of which each asks for a module by one thread and becomes
-//! PROGRAM by another while the first one waits, each a little later than the one before. The kernel kills who waits for
-//! that, and PROGRAM takes over its number. The names that are asked for are NAME followed by a number. PROGRAM, a
-//! copy of this one, runs (`spin`) until it is killed. With FILE they have that open, which is closed on the way: if its
-//! server never says that it may be, they stay where they are, and are left behind.
+//! `swap NAME COUNT PROGRAM [FILE]`: COUNT processes, one after the other, of which each asks for a module by one thread
+//! and becomes PROGRAM by another while the first one waits, each a little later than the one before. The kernel kills
+//! who waits for that, and PROGRAM takes over its number. PROGRAM, a copy of this one, runs (`spin`) until it is killed.
+//! With FILE they have that open, which is closed on the way: if its server never says that it may be, they stay where
+//! they are, and are left behind. Before them three ask and wait for their answers. The names that are asked for are NAME
+//! followed by a number.
 
 mod alg;
 
@@ -17,15 +18,22 @@ fn main() {
         ["spin"] => loop {
             std::hint::spin_loop();
         },
+        ["wait", name] => {
+            let _ = alg::ask(b"hash", name.as_bytes());
+        }
         ["one", number, name, program, rest @ ..] => {
             let _file = rest.first().map(|file| File::open(file).expect("open"));
             swap(number.parse().expect("a number"), name, program)
         }
         [name, count, program, rest @ ..] => {
-            for number in 0..count.parse::<u64>().expect("a number") {
-                let ours = std::env::current_exe().expect("/proc");
+            let ours = std::env::current_exe().expect("/proc");
+            let count = count.parse::<u64>().expect("a number");
+            for number in count..count + 3 {
+                Command::new(&ours).args(["wait", &format!("{name}{number}")]).status().expect("fork");
+            }
+            for number in 0..count {
                 let arguments = ["one", &number.to_string(), name, program];
-                let mut child = Command::new(ours).args(arguments).args(rest).spawn().expect("fork");
+                let mut child = Command::new(&ours).args(arguments).args(rest).spawn().expect("fork");
                 std::thread::sleep(Duration::from_millis(300));
                 let _ = child.kill();
                 let _ = if rest.is_empty() { child.wait().map(Some) } else { child.try_wait() };
