@@ -51,16 +51,7 @@ fn waiting_threads(host: &Host, pid: i32, parent: Parent) -> Vec<Candidate> {
             return None;
         }
         let Waiting::Yes(call_site) = look(host, &directory) else { return None };
-        Some(Candidate {
-            pid,
-            tid,
-            started_by: parent.we_started,
-            waits: true,
-            asked: None,
-            is_past: false,
-            recorded: None,
-            call_site,
-        })
+        Some(Candidate { waits: true, call_site, ..Candidate::new(pid, tid, parent.we_started) })
     };
     task::threads(host, pid).into_iter().filter_map(candidate).collect()
 }

@@ -231,6 +231,11 @@ pub fn one_for_all(host: &Host) -> Option<String> {
 }
 
 impl Candidate {
+    /// One of whom nothing is known but that it was there by then.
+    fn new(pid: i32, tid: i32, started_by: Option<u64>) -> Candidate {
+        Candidate { pid, tid, started_by, waits: false, is_past: false, asked: None, recorded: None, call_site: None }
+    }
+
     /// All that is known of one who is no longer there.
     fn into_recorded(self) -> Task {
         let (uid, comm) = self.recorded.unzip();

@@ -29,16 +29,7 @@ pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, 
         let Some(next) = read(above).filter(|stat| !stat.is_kernel_thread) else { break };
         (pid, stat) = (above, next);
     }
-    let candidate = Candidate {
-        pid,
-        tid: pid,
-        started_by: parent.we_started,
-        waits: false,
-        asked: None,
-        is_past: false,
-        recorded: None,
-        call_site: None,
-    };
+    let candidate = Candidate::new(pid, pid, parent.we_started);
     let searched = Searched { confidence: Confidence::Exact, found_by: Some(FoundBy::Parent), ..Searched::default() };
     (searched, vec![candidate])
 }

@@ -145,14 +145,11 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
 
 fn candidate(entry: Entry, fate: Fate, waits: bool) -> (Entry, Candidate) {
     let candidate = Candidate {
-        pid: entry.pid,
-        tid: entry.tid,
-        started_by: Some(entry.time / TICK),
         waits,
         asked: Some(entry.time),
-        is_past: false,
         recorded: Some((entry.uid, entry.comm.clone())),
         call_site: if let Fate::Waits(call_site) = fate { call_site } else { None },
+        ..Candidate::new(entry.pid, entry.tid, Some(entry.time / TICK))
     };
     (entry, candidate)
 }

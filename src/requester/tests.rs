@@ -30,16 +30,7 @@ fn what_was_read_of_a_successor_counts_for_nothing() {
         (own, false, true, false),
     ] {
         let recorded = Some((5, "ask".into()));
-        let candidate = Candidate {
-            pid,
-            tid: pid,
-            started_by: Some(started_by),
-            waits,
-            asked: None,
-            is_past,
-            recorded,
-            call_site: None,
-        };
+        let candidate = Candidate { waits, is_past, recorded, ..Candidate::new(pid, pid, Some(started_by)) };
         let task = describe_all(&host, &[candidate], &wishes(true)).remove(0);
         assert_eq!((task.pid, task.exe.is_some(), task.cmdline.is_some()), (Some(pid), is_it, is_it));
         assert_eq!(task.known.unit, is_it);
@@ -53,16 +44,7 @@ fn who_goes_on_is_not_who_was_found() {
     let host = Host::at(root.path()).unwrap();
     let directory = root.path().join("proc/7/task/7");
     std::fs::create_dir_all(&directory).unwrap();
-    let candidate = Candidate {
-        pid: 7,
-        tid: 7,
-        started_by: Some(5),
-        waits: true,
-        asked: None,
-        is_past: false,
-        recorded: None,
-        call_site: None,
-    };
+    let candidate = Candidate { waits: true, ..Candidate::new(7, 7, Some(5)) };
     let waits = "[<0>] __request_module+0x1/0x2\n";
     for (state, stack, wchan, expected) in [
         ("D", Some(waits), "0", true),
@@ -105,16 +87,7 @@ fn of_whom_something_hung_nobody_can_say_that_he_is_still_there() {
         // Whose own files hang becomes another program.
         (c"/proc/7/task/7/status", None, false),
     ] {
-        let candidate = Candidate {
-            pid: 7,
-            tid: 7,
-            started_by: Some(5),
-            waits: true,
-            asked,
-            is_past: false,
-            recorded: None,
-            call_site: None,
-        };
+        let candidate = Candidate { waits: true, asked, ..Candidate::new(7, 7, Some(5)) };
         let work = || (apart::hang(hangs), is_still(&host, &candidate)).1;
         assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hangs:?} {asked:?}");
     }
@@ -126,16 +99,7 @@ fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who()
     let pid = i32::try_from(std::process::id()).unwrap();
     let one = |uid| {
         let recorded = Some((uid, "ask".into()));
-        Candidate {
-            pid,
-            tid: pid,
-            started_by: None,
-            waits: false,
-            asked: None,
-            is_past: false,
-            recorded,
-            call_site: None,
-        }
+        Candidate { recorded, ..Candidate::new(pid, pid, None) }
     };
     let candidates: Vec<_> = (0..10).map(|at| one(1_000_000 + at)).collect();
     for (rules, described) in [(false, DESCRIBED), (true, 10)] {

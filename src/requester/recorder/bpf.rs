@@ -284,11 +284,7 @@ pub fn perf_event(tracepoint: u64) -> io::Result<OwnedFd> {
     // SAFETY: the structure is the first published form of what the kernel reads, with its size in it; the rest are numbers.
     let result =
         unsafe { libc::syscall(libc::SYS_perf_event_open, &raw const attributes, -1, 0, -1, PERF_CLOSE_ON_EXEC) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        descriptor(i32::try_from(result).map_err(io::Error::other)?)
-    }
+    descriptor(answer(result)?)
 }
 
 /// Gives an object a name in a mounted bpffs, under which it outlives us.
@@ -358,6 +354,11 @@ fn bpf<T>(command: Command, attributes: &T) -> io::Result<i32> {
     // as zero); every address in them leads to memory of the length given beside it (or to a C string), which the
     // caller holds for the time of the call. No command keeps an address.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, attributes, size_of::<T>()) };
+    answer(result)
+}
+
+/// What a system call gave.
+fn answer(result: libc::c_long) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
 }
 
