@@ -109,6 +109,10 @@ pub struct Known {
     pub container: bool,
     /// An absent login user id means that there was no login.
     pub auid: bool,
+    /// What is absent was kept from us: whoever asked was killed while it waited, or lives where nobody can look. Rules that
+    /// block take that for what they ask for.
+    #[serde(default)]
+    pub hides: bool,
 }
 
 /// Which files of the host an executable is, of those that the policy names: the same device and inode as that path

@@ -15,8 +15,9 @@ use super::Host;
 pub struct Identity {
     /// Device of its file system, major and minor.
     pub device: (u32, u32),
-    /// Its number there.
-    pub inode: u64,
+    /// Its number there. Absent if that is nobody's business: a FUSE server's user decides who may ask for more than the
+    /// device (`fuse_getattr`, fs/fuse/dir.c).
+    pub inode: Option<u64>,
     /// The mount that it is reached through, as in `/proc/PID/mountinfo`: no two mount namespaces share one. Absent
     /// before 5.8.
     pub mount: Option<u64>,
@@ -25,7 +26,13 @@ pub struct Identity {
 impl Identity {
     /// Whether both are the same file, whatever way leads there.
     pub fn is_same_file(&self, other: &Identity) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        self.inode.is_some() && (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether they may be, as far as anybody may know.
+    pub fn may_be_same_file(&self, other: &Identity) -> bool {
+        let may_be = self.inode.is_none() || other.inode.is_none() || self.inode == other.inode;
+        may_be && self.device == other.device
     }
 }
 
@@ -46,11 +53,21 @@ pub fn identity_of(file: &impl AsFd) -> io::Result<Identity> {
 }
 
 fn identity_at(directory: BorrowedFd, path: &CStr, flags: AtFlags) -> io::Result<Identity> {
-    let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
-    let stat = rustix::fs::statx(directory, path, flags | AtFlags::STATX_DONT_SYNC, wanted)?;
+    let stat = |wanted| rustix::fs::statx(directory, path, flags | AtFlags::STATX_DONT_SYNC, wanted);
+    let (stat, has_inode) = match stat(StatxFlags::INO | StatxFlags::MNT_ID) {
+        Ok(stat) => (stat, true),
+        Err(error) => match stat(StatxFlags::empty()) {
+            // What file systems leave out is zero.
+            Ok(stat) if (stat.stx_dev_major, stat.stx_dev_minor) != (0, 0) => (stat, false),
+            _ => return Err(error.into()),
+        },
+    };
     let has_mount = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
-    let mount = has_mount.then_some(stat.stx_mnt_id);
-    Ok(Identity { device: (stat.stx_dev_major, stat.stx_dev_minor), inode: stat.stx_ino, mount })
+    Ok(Identity {
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        inode: has_inode.then_some(stat.stx_ino),
+        mount: has_mount.then_some(stat.stx_mnt_id),
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Action, Caller, Confidence, Files, FoundBy, Namespace, Request, Requester, Task};
+use crate::model::{Action, Caller, Confidence, Files, FoundBy, Known, Namespace, Request, Requester, Task};
 use crate::text::Text;
 
 use super::{Defaults, Policy, Rule, Trust, UnknownRequester, pattern};
@@ -121,6 +121,11 @@ impl Answer {
         }
     }
 
+    /// For a rule that blocks.
+    fn unless_kept_from_us(self, task: &Task) -> Answer {
+        if self == Answer::Unknown && task.known.hides { Answer::Yes } else { self }
+    }
+
     fn not(self) -> Answer {
         match self {
             Answer::No => Answer::Yes,
@@ -140,12 +145,13 @@ impl Who {
     /// Whether a rule that says `action` is about `requester`.
     ///
     /// A rule that blocks is, if it may be any of the candidates; what that means where it cannot be told is for
-    /// `defaults` to say. A rule that permits must be sure of all of them, and of how they were found.
+    /// `defaults` to say, unless that was kept from us: nobody gets past a block by hiding. A rule that permits must be
+    /// sure of all of them, and of how they were found.
     pub(super) fn is(&self, action: Action, defaults: &Defaults, request: &Request, requester: &Requester) -> bool {
         let Who::All(conditions) = self else { return requester.confidence == Confidence::Unknown };
         let of = |task: &Task| all_of(conditions, task, request);
         if action == Action::Block {
-            match any_of(requester, &of) {
+            match any_of(requester, &|task| of(task).unless_kept_from_us(task)) {
                 Answer::Yes => true,
                 Answer::Unknown => defaults.unknown_requester == UnknownRequester::Block,
                 Answer::No => false,
@@ -189,7 +195,10 @@ fn all_of(conditions: &[Condition], task: &Task, request: &Request) -> Answer {
 fn any_of(requester: &Requester, of: &dyn Fn(&Task) -> Answer) -> Answer {
     match requester.candidates.as_slice() {
         // Of nobody nothing is known, whatever stands there.
-        _ if requester.confidence == Confidence::Unknown => of(&Task::default()),
+        _ if requester.confidence == Confidence::Unknown => {
+            let known = Known { hides: requester.task.known.hides, ..Known::default() };
+            of(&Task { known, ..Task::default() })
+        }
         [] => of(&requester.task),
         candidates => candidates.iter().map(of).max().unwrap_or(Answer::Unknown),
     }

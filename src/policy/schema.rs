@@ -173,8 +173,9 @@ fn of_default(key: &str) -> Option<Value> {
             one_of(ON_FAILURE),
         ),
         "unknown_requester" => defaulting(
-            "For a block rule that asks who, when nobody knows who asked: it matches (`\"block\"`) or it does not \
-             (`\"pass\"`).",
+            "For a block rule that asks who, when nobody can know who asked: it matches (`\"block\"`) or it does not \
+             (`\"pass\"`). It matches in any case if that was kept from us: who asked was killed while it waited, or \
+             hides what the rule asks for.",
             word(UNKNOWN, &unknown_requester),
             one_of(UNKNOWN),
         ),

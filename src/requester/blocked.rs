@@ -11,8 +11,13 @@ use crate::requester::{Candidate, KTHREADD, Parent, Searched, task, time_used};
 const MAX_CANDIDATES: usize = 50;
 
 /// Finds every task that is seen waiting, youngest number first, for at most `patience` of processor time: what others
-/// take from us on a busy machine does not count.
-pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> (Searched, Vec<Candidate>) {
+/// take from us on a busy machine does not count. `is_another` is whether a thread is known to wait for something else.
+pub(super) fn search(
+    host: &Host,
+    parent: Parent,
+    patience: Duration,
+    is_another: impl Fn(i32) -> bool,
+) -> (Searched, Vec<Candidate>) {
     let (mut searched, mut found) = (Searched::default(), Vec::new());
     if parent.pid == KTHREADD {
         // Nobody waits for this request: whoever waits now waits for something else.
@@ -24,7 +29,7 @@ pub(super) fn search(host: &Host, parent: Parent, patience: Duration) -> (Search
             complete = false;
             break;
         }
-        found.extend(waiting_threads(host, pid, parent));
+        found.extend(waiting_threads(host, pid, parent).into_iter().filter(|found| !is_another(found.tid)));
     }
     // Whom nobody could look at may be the one.
     complete &= !apart::has_hung("/proc/");

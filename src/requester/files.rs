@@ -56,16 +56,23 @@ impl<'a> Executables<'a> {
         Executables { files, incomplete }
     }
 
-    /// Which of them the executable of `pid` is.
-    pub fn of(&self, host: &Host, pid: i32) -> Files {
-        let Some(shown) = task::executable(host, pid) else {
+    /// Which of them the executable of a process or, as `PID/task/TID`, of a thread is.
+    pub fn of(&self, host: &Host, task: &str) -> Files {
+        let Some(shown) = task::executable(host, task) else {
             // A kernel thread runs no file.
-            let is_none = task::Stat::read(host, &pid.to_string()).is_some_and(|stat| stat.is_kernel_thread);
+            let is_none = task::Stat::read(host, task).is_some_and(|stat| stat.is_kernel_thread);
             return Files { are: Vec::new(), complete: is_none };
         };
-        let Ok(identity) = host.glimpse_identity(format!("/proc/{pid}/exe")) else { return Files::default() };
-        let are = self.files.iter().filter(|named| named.is(shown.as_bytes(), &identity));
-        Files { are: are.map(|named| named.path.to_owned()).collect(), complete: !self.incomplete }
+        let Ok(identity) = host.glimpse_identity(format!("/proc/{task}/exe")) else { return Files::default() };
+        let (mut are, mut complete) = (Vec::new(), !self.incomplete);
+        for named in &self.files {
+            if named.is(shown.as_bytes(), &identity) {
+                are.push(named.path.to_owned());
+            } else {
+                complete &= identity.inode.is_some() || !named.may_be(&identity);
+            }
+        }
+        Files { are, complete }
     }
 
     /// Which of them the executables of all `parents` are; the last of them is PID 1 or a child of the kernel's.
@@ -73,7 +80,12 @@ impl<'a> Executables<'a> {
         let reaches_the_top = parents.last().is_none_or(|parent| parent.pid <= 2);
         let mut together = Files { are: Vec::new(), complete: reaches_the_top && !self.incomplete };
         for parent in parents {
-            let files = self.of(host, parent.pid);
+            let pid = parent.pid.to_string();
+            let task = match task::Stat::read(host, &pid) {
+                Some(stat) => task::some_thread(host, parent.pid, &stat),
+                None => pid,
+            };
+            let files = self.of(host, &task);
             together.complete &= files.complete;
             together.are.extend(files.are);
         }
@@ -113,6 +125,11 @@ impl Named<'_> {
         }
     }
 
+    /// Whether it may be, of one of which only the device is known.
+    fn may_be(&self, identity: &Identity) -> bool {
+        self.now.is_some_and(|now| now.may_be_same_file(identity))
+    }
+
     /// Whether the executable that the kernel shows as `shown` is this file.
     fn is(&self, shown: &[u8], identity: &Identity) -> bool {
         if self.now.is_some_and(|now| now.is_same_file(identity)) {
@@ -133,7 +150,7 @@ mod tests {
     use super::*;
 
     fn identity(inode: u64, mount: u64) -> Identity {
-        Identity { device: (8, 1), inode, mount: Some(mount) }
+        Identity { device: (8, 1), inode: Some(inode), mount: Some(mount) }
     }
 
     #[test]
@@ -160,6 +177,10 @@ mod tests {
         ] {
             assert_eq!(named.is(shown.as_bytes(), &other), expected, "{shown} {other:?}");
         }
+        // Of some only the device is known.
+        let hidden = |device| Identity { device, inode: None, mount: None };
+        assert!(named.may_be(&hidden((8, 1))) && !named.may_be(&hidden((0, 50))));
+        assert!(!named.is(b"/usr/bin/dockerd", &hidden((8, 1))));
         let unknown = Named { path: "/x", now: None, place: Some((b"/x".to_vec(), None)) };
         assert!(!unknown.is(b"/x (deleted)", &Identity { mount: None, ..identity(6, 20) }));
     }
@@ -200,7 +221,7 @@ mod tests {
         // In a container nothing is known of the host's files; the guests of tests/vm are hosts.
         let is_host = task::sees_the_host(&host) && Host::at(std::path::Path::new(FIRST_ROOT)).is_ok();
         let expected = if is_host { vec![ours.to_owned()] } else { Vec::new() };
-        assert_eq!(executables.of(&host, pid), Files { are: expected.clone(), complete: is_host });
+        assert_eq!(executables.of(&host, &pid.to_string()), Files { are: expected.clone(), complete: is_host });
         let parents = [Parent { pid, ..Parent::default() }];
         assert_eq!(executables.of_all(&host, &parents), Files { are: expected, complete: false });
         assert_eq!(Executables::new(&host, &[]).of_all(&host, &[]).complete, is_host);

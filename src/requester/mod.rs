@@ -12,6 +12,7 @@ mod recorded;
 pub mod recorder;
 mod symbols;
 pub mod task;
+mod templates;
 mod waiting;
 
 use std::cell::OnceCell;
@@ -26,6 +27,8 @@ use crate::model::{Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
 use cgroup::Groups;
 use files::Executables;
+use recorded::Failed;
+use recorder::Recorder;
 
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
@@ -78,6 +81,11 @@ impl Parent {
         let grandparent = theirs.map_or(0, |stat| stat.parent);
         Parent { pid, grandparent, kind, started, we_started }
     }
+
+    /// Whether whoever asked the kernel waits for our answer, and other processes can be seen.
+    fn is_waited_for(&self) -> bool {
+        self.kind == ParentKind::KernelThread && self.pid != KTHREADD
+    }
 }
 
 /// What the policy wants to know of the requester.
@@ -107,6 +115,8 @@ struct Candidate {
     recorded: Option<(u32, Text)>,
     /// Where in the kernel it waits.
     call_site: Option<Text>,
+    /// It did not ask: a thread of the kernel's did, maybe for it.
+    is_principal: bool,
 }
 
 impl Wishes<'_> {
@@ -126,11 +136,29 @@ struct Searched {
     call_site: Option<Text>,
     /// The same as an address, which no record shows.
     address: Option<u64>,
+    /// Nobody waits for the answer, though somebody did: whoever asked was killed.
+    nobody_waits: bool,
+}
+
+/// What a search found.
+#[derive(Default)]
+struct Found {
+    searched: Searched,
+    candidates: Vec<Candidate>,
+    /// Of whom these are, if it is the recorder that knows them.
+    recorder: Option<&'static Recorder>,
 }
 
 impl Default for Searched {
     fn default() -> Searched {
-        Searched { confidence: Confidence::Unknown, found_by: None, recorder: None, call_site: None, address: None }
+        Searched {
+            confidence: Confidence::Unknown,
+            found_by: None,
+            recorder: None,
+            call_site: None,
+            address: None,
+            nobody_waits: false,
+        }
     }
 }
 
@@ -144,43 +172,72 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
         if found.get().is_none() {
             let _ = found.set(search(host, name, caller, parent));
         }
-        let candidates = found.get().map_or(&[][..], |(_, candidates)| candidates);
-        describe_all(host, candidates, wishes)
+        let Some(Found { candidates, recorder, .. }) = found.get() else { return Vec::new() };
+        let has_asked_since = |tid, time| recorder.is_some_and(|recorder| recorder.has_asked_since(tid, time));
+        describe_all(host, candidates, wishes, &has_asked_since)
     });
-    let (searched, candidates) = found.into_inner().unwrap_or_default();
-    let as_recorded = || candidates.into_iter().map(Candidate::into_recorded).collect();
-    let mut tasks: Vec<Task> = described.unwrap_or_else(as_recorded);
-    let Searched { confidence, found_by, recorder, mut call_site, address } = searched;
+    let Found { searched, candidates, recorder } = found.into_inner().unwrap_or_default();
+    let as_recorded = || candidates.into_iter().map(|one| (one.into_recorded(), Still::Unsure)).collect();
+    let described: Vec<(Task, Still)> = described.unwrap_or_else(as_recorded);
+    // Whoever waits is answered by us alone, so none of them can have gone on but one that was killed.
+    let is_over = recorder.is_some() && described.iter().all(|(_, still)| *still == Still::No);
+    let nobody_waits = searched.nobody_waits || is_over && parent.is_waited_for();
+    let mut tasks: Vec<Task> = described.into_iter().map(|(task, _)| task).collect();
+    if nobody_waits {
+        tasks.iter_mut().for_each(|task| task.known.hides = true);
+    }
+    let Searched { confidence, found_by, recorder, mut call_site, address, .. } = searched;
     if let (None, Some(address)) = (&call_site, address) {
         call_site = apart::ask(&host.opened(), || symbols::function_at(host, address, SYMBOLS)).flatten();
     }
     let known = Requester { confidence, found_by, recorder, call_site, ..Requester::unknown() };
     match confidence {
         Confidence::Ambiguous => Requester { candidates: tasks, ..known },
-        _ => Requester { task: tasks.pop().unwrap_or_default(), ..known },
+        _ => {
+            let nobody = || Task { known: Known { hides: nobody_waits, ..Known::default() }, ..Task::default() };
+            Requester { task: tasks.pop().unwrap_or_else(nobody), ..known }
+        }
     }
 }
 
 /// Each that may have asked.
-fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent) -> (Searched, Vec<Candidate>) {
-    match caller {
-        Caller::Kernel => recorded::search(host, name, parent).unwrap_or_else(|why| {
-            let (searched, candidates) = blocked::search(host, parent, SEARCH);
-            (Searched { recorder: Some(why), ..searched }, candidates)
-        }),
-        _ => parent::search(host, caller, parent),
+fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent) -> Found {
+    if caller != Caller::Kernel {
+        let (searched, candidates) = parent::search(host, caller, parent);
+        return Found { searched, candidates, recorder: None };
     }
+    recorded::search(host, name, parent).unwrap_or_else(|Failed { why, recorder }| {
+        let is_another = |tid| recorder.is_some_and(|recorder| recorder.has_asked_for_another(tid, name));
+        let (mut searched, candidates) = blocked::search(host, parent, SEARCH, is_another);
+        searched.recorder = Some(why);
+        // Whoever waits is seen: by the recorder, or by his stack if that missed him.
+        searched.nobody_waits = recorder.is_some() && candidates.is_empty() && parent.is_waited_for();
+        Found { searched, candidates, recorder: None }
+    })
 }
 
-/// What is known of each of `candidates`.
-fn describe_all(host: &Host, candidates: &[Candidate], wishes: &Wishes<'_>) -> Vec<Task> {
+/// What is known of each of `candidates`, and whether it is still there. `has_asked_since`: whether a thread has asked for
+/// anything after that time.
+fn describe_all(
+    host: &Host,
+    candidates: &[Candidate],
+    wishes: &Wishes<'_>,
+    has_asked_since: &dyn Fn(i32, u64) -> bool,
+) -> Vec<(Task, Still)> {
     let mut describer = task::Describer::new(host);
     let executables = (!wishes.executables.is_empty()).then(|| Executables::new(host, &wishes.executables));
     let described = candidates.iter().enumerate().map(|(at, candidate)| {
         let wanted = at < wishes.described() && !candidate.is_past;
         let task = wanted.then(|| describe(host, &mut describer, executables.as_ref(), candidate, wishes)).flatten();
         // Looked at last: what was read was all read of this one, or it counts for nothing.
-        task.filter(|_| is_still(host, candidate)).unwrap_or_else(|| candidate.clone().into_recorded())
+        let still = if candidate.is_past {
+            Still::No
+        } else if wanted {
+            is_still(host, candidate, has_asked_since)
+        } else {
+            Still::Unsure
+        };
+        (task.filter(|_| still == Still::Yes).unwrap_or_else(|| candidate.clone().into_recorded()), still)
     });
     described.collect()
 }
@@ -194,14 +251,20 @@ fn describe(
 ) -> Option<Task> {
     let pid = candidate.pid;
     let task = describer.describe(pid, candidate.tid)?;
-    let groups = task::groups(host, pid);
-    let is_known = groups.is_some();
+    let directory = format!("{pid}/task/{}", candidate.tid);
+    let groups = task::groups(host, &directory);
+    let has_hidden = groups.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENAMETOOLONG));
+    let is_known = groups.is_ok();
     let Groups { unit, container } = groups.unwrap_or_default();
-    let exe = executables.map_or_else(Files::default, |executables| executables.of(host, pid));
+    let exe = executables.map_or_else(Files::default, |executables| executables.of(host, &directory));
     let ancestors = executables.map_or_else(Files::default, |executables| executables.of_all(host, &task.parents));
-    let cmdline = wishes.command_lines.then(|| task::command_line(host, pid)).flatten();
-    let known = Known { exe, ancestors, unit: is_known, container: is_known, ..task.known };
-    Some(Task { unit, container, cmdline, known, ..task })
+    let cmdline = wishes.command_lines.then(|| task::command_line(host, &directory)).flatten();
+    // Who waits for a module can't change who it is: the kernel has lent it to somebody else, or works for it.
+    let is_another = candidate.recorded.as_ref().is_some_and(|(uid, _)| task.uid.is_some_and(|now| now != *uid));
+    let (uid, euid) = if is_another { (None, None) } else { (task.uid, task.euid) };
+    let hides = task.known.hides || has_hidden || is_another;
+    let known = Known { exe, ancestors, unit: is_known, container: is_known, hides, ..task.known };
+    Some(Task { unit, container, cmdline, uid, euid, known, ..task })
 }
 
 /// Processor time of this process so far: that of a task apart begins with it.
@@ -233,38 +296,64 @@ pub fn one_for_all(host: &Host) -> Option<String> {
 impl Candidate {
     /// One of whom nothing is known but that it was there by then.
     fn new(pid: i32, tid: i32, started_by: Option<u64>) -> Candidate {
-        Candidate { pid, tid, started_by, waits: false, is_past: false, asked: None, recorded: None, call_site: None }
+        Candidate {
+            pid,
+            tid,
+            started_by,
+            waits: false,
+            is_past: false,
+            asked: None,
+            recorded: None,
+            call_site: None,
+            is_principal: false,
+        }
     }
 
     /// All that is known of one who is no longer there.
     fn into_recorded(self) -> Task {
         let (uid, comm) = self.recorded.unzip();
-        Task { pid: Some(self.pid), tid: Some(self.tid), uid, comm, ..Task::default() }
+        // Who waits for a thread of the kernel's is there as long as that needs modules, if it is not killed.
+        let known = Known { hides: self.is_principal, ..Known::default() };
+        Task { pid: Some(self.pid), tid: Some(self.tid), uid, comm, known, ..Task::default() }
     }
 }
 
-/// Whether it is what was found, not a successor of its number, and if it waits, that it does so still: who goes on may
-/// run another program by now.
-fn is_still(host: &Host, candidate: &Candidate) -> bool {
+/// Whether one who may have asked is there as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Still {
+    /// It is, and if it waited, it does so still.
+    Yes,
+    /// It is gone, or does something else, or is on its way there.
+    No,
+    /// It may be either.
+    Unsure,
+}
+
+/// Whether it is what was found, not a successor of its number, and if it waits, that it does so still, for the same answer:
+/// who goes on may run another program by now.
+fn is_still(host: &Host, candidate: &Candidate, has_asked_since: &dyn Fn(i32, u64) -> bool) -> Still {
     let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
-    let is_that = |stat: &task::Stat| candidate.started_by.is_none_or(|time| stat.started <= time);
-    if !task::Stat::read(host, &directory).as_ref().is_some_and(is_that) {
-        return false;
+    // Who hangs there becomes another program, and waits for no module.
+    let hangs = apart::has_hung(&format!("/proc/{directory}/"));
+    match task::Stat::try_read(host, &directory) {
+        Ok(stat) if candidate.started_by.is_some_and(|time| stat.started > time) => return Still::No,
+        Ok(_) => {}
+        Err(error) if hangs || task::is_absent(&error) => return Still::No,
+        Err(_) => return Still::Unsure,
     }
     if !candidate.waits {
-        return true;
+        return Still::Yes;
     }
-    // Who hangs there waits for no module. And while something else hung there was time to become another program, and
-    // to wait for another module.
-    let was_there_all_the_time = || match candidate.asked {
-        Some(time) if apart::has_hung(&format!("/proc/{}/", candidate.pid)) => {
-            recorded::is_last_request_of(candidate.tid, time)
-        }
-        _ => true,
-    };
-    !apart::has_hung(&format!("/proc/{directory}/"))
-        && waiting::still_waits(host, &directory)
-        && was_there_all_the_time()
+    if hangs {
+        return Still::No;
+    }
+    // While it was looked at there was time to become another program, and to wait for another module.
+    match waiting::still_waits(host, &directory) {
+        Some(true) if candidate.asked.is_some_and(|time| has_asked_since(candidate.tid, time)) => Still::No,
+        Some(true) => Still::Yes,
+        Some(false) => Still::No,
+        None => Still::Unsure,
+    }
 }
 
 #[cfg(test)]

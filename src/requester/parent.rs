@@ -37,10 +37,11 @@ pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, 
 /// Whether its program does nothing but run us. Most are told by their executable; reading a command line is what others
 /// make hang first.
 fn only_runs_us(host: &Host, caller: Caller, pid: i32) -> bool {
-    let exe = task::executable(host, pid);
+    let task = pid.to_string();
+    let exe = task::executable(host, &task);
     let exe = exe.as_ref().map(|exe| base_name(exe.as_bytes())).unwrap_or_default();
     let may = SHELLS.contains(&exe) || (runs_below_modprobe(caller) && MODPROBES.contains(&exe));
-    may && task::command_line(host, pid).is_some_and(|line| {
+    may && task::command_line(host, &task).is_some_and(|line| {
         let line: Vec<&[u8]> = line.iter().map(|argument| argument.as_bytes()).collect();
         only_runs_modprobe(caller, &line)
     })

@@ -1,12 +1,10 @@
 //! Who asked, by what the recorder wrote down.
 
-use std::mem::ManuallyDrop;
-
 use crate::host::{Host, apart};
 use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
 use crate::requester::waiting::{Waiting, look, nap};
-use crate::requester::{Candidate, KTHREADD, Parent, Searched, task};
+use crate::requester::{Candidate, Found, KTHREADD, Parent, Searched, task, templates};
 use crate::text::Text;
 
 /// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over: it
@@ -15,18 +13,28 @@ const GONE: u64 = 1_000_000_000;
 /// Tasks that have asked and not yet gone to sleep are looked at again so many times in all. Where fifty
 /// ask for one name most of them wait for a processor, and so do we: more looks would take away what they wait for.
 const LOOKS: usize = 20;
-/// More candidates than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c).
+/// More who wait than the kernel serves at once there cannot be (MAX_KMOD_CONCURRENT, kernel/module/kmod.c). Who is killed
+/// makes way for another before its helper ends.
 const MAX_CANDIDATES: usize = 50;
 /// Nanoseconds of a clock tick as `/proc` counts: USER_HZ is 100 wherever this runs.
 const TICK: u64 = 10_000_000;
 
+/// Why the recorder could not tell who asked.
+pub(super) struct Failed {
+    /// In words.
+    pub why: String,
+    /// The recorder, if it is there and well.
+    pub recorder: Option<&'static Recorder>,
+}
+
 /// Finds each task that may have asked for `name`.
-///
-/// # Errors
-/// Why the recorder can't tell, in words.
-pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Searched, Vec<Candidate>), String> {
+pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, Failed> {
     // Unmapping it would make every processor that we ran on forget its translations, a moment before we end.
-    let recorder = ManuallyDrop::new(Recorder::open()?);
+    let recorder: &'static Recorder = match Recorder::open() {
+        Ok(recorder) => Box::leak(Box::new(recorder)),
+        Err(why) => return Err(Failed { why, recorder: None }),
+    };
+    let failed = |why: &str| Failed { why: why.into(), recorder: (!recorder.is_blind()).then_some(recorder) };
     // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
@@ -49,27 +57,35 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<(Search
     }
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
     let Some(((first, _), others)) = found.split_first() else {
-        return Err("the recorder holds no such request".into());
+        return Err(failed("the recorder holds no such request"));
     };
-    if others.is_empty() {
-        if !recorder.serve(first, name, waited) {
-            return Err("the recorder's only such request was taken by another helper".into());
-        }
-        searched.confidence = Confidence::Exact;
-    } else {
-        searched.confidence = Confidence::Ambiguous;
+    if others.is_empty() && !recorder.serve(first, name, waited) {
+        return Err(failed("the recorder's only such request was taken by another helper"));
     }
+    let for_others = found.iter().any(|(entry, _)| templates::works_for_others(&entry.comm));
+    let principals = if for_others { principals(recorder, name, &found) } else { Vec::new() };
+    let is_certain = others.is_empty() && principals.is_empty();
+    searched.confidence = if is_certain { Confidence::Exact } else { Confidence::Ambiguous };
     if others.iter().all(|(other, _)| other.call_site == first.call_site) {
         // To look up an address takes longer than all else: it is done for one who is certain.
         searched.address = others.is_empty().then_some(first.call_site);
         searched.call_site = found.iter().find_map(|(_, candidate)| candidate.call_site.clone());
     }
-    Ok((searched, found.into_iter().map(|(_, candidate)| candidate).collect()))
+    let candidates = found.into_iter().map(|(_, candidate)| candidate).chain(principals).collect();
+    Ok(Found { searched, candidates, recorder: Some(recorder) })
 }
 
-/// Whether thread `tid` has asked for nothing after `time`, nanoseconds since boot; not if the recorder can't tell.
-pub(super) fn is_last_request_of(tid: i32, time: u64) -> bool {
-    Recorder::open().is_ok_and(|recorder| !ManuallyDrop::new(recorder).has_asked_since(tid, time))
+/// For whom a thread of the kernel's that is among `found` may have asked for `name`.
+fn principals(recorder: &Recorder, name: &[u8], found: &[(Entry, Candidate)]) -> Vec<Candidate> {
+    let mut entries = recorder.all_about(|asked| templates::needs(asked, name));
+    entries.retain(|entry| found.iter().all(|(other, _)| other.tid != entry.tid));
+    entries.truncate(MAX_CANDIDATES);
+    let principal = |entry: Entry| Candidate {
+        recorded: Some((entry.uid, entry.comm)),
+        is_principal: true,
+        ..Candidate::new(entry.pid, entry.tid, Some(entry.time / TICK))
+    };
+    entries.into_iter().map(principal).collect()
 }
 
 /// What became of a task that made a request.
@@ -214,7 +230,8 @@ mod tests {
                 assert_eq!(candidate.recorded, Some((1000, "ask".into())));
                 // What is told of it is told of nobody else.
                 let is_it = stat.is_some_and(|(_, _, started)| started <= 500);
-                assert!(is_it || !crate::requester::is_still(&host, &candidate));
+                let still = crate::requester::is_still(&host, &candidate, &|_, _| false);
+                assert!(is_it || still == crate::requester::Still::No);
             }
         }
     }

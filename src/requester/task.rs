@@ -5,6 +5,7 @@
 //! program. So all of it are glimpses ([`Host::glimpse`]), taken [`apart`].
 
 use std::cell::OnceCell;
+use std::io;
 
 use crate::host::{Host, apart};
 use crate::model::{Known, Namespace, Parent, Task};
@@ -15,7 +16,8 @@ use crate::text::Text;
 const MAX_PARENTS: usize = 32;
 /// At most so many bytes of a command line are kept; a record stays small whatever a process writes there.
 const MAX_CMDLINE: usize = 4096;
-/// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen.
+/// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen. Of a
+/// longer path it shows the beginning, and nothing at all in 5.10.
 const MAX_GROUPS: usize = 64 << 10;
 /// PF_KTHREAD, and PF_EXITING or PF_SIGNALED, include/linux/sched.h: one that was killed may wait, for a debugger or for
 /// its core to be written, before it is exiting.
@@ -74,7 +76,20 @@ impl Stat {
 
     /// Of a process or, as `PID/task/TID`, of a thread.
     pub fn read(host: &Host, task: &str) -> Option<Stat> {
-        Stat::parse(&host.glimpse(format!("/proc/{task}/stat"), 1024).ok()?)
+        Stat::try_read(host, task).ok()
+    }
+
+    /// The same. If there is no such task the error is one for which [`is_absent`] holds.
+    ///
+    /// # Errors
+    /// Those of [`Host::glimpse`]; `InvalidData` if that is no `stat` file.
+    pub fn try_read(host: &Host, task: &str) -> io::Result<Stat> {
+        Stat::parse(&host.glimpse(format!("/proc/{task}/stat"), 1024)?).ok_or(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Of a process whose first thread has ended while others run: it has no files to show any more.
+    fn is_headless(&self) -> bool {
+        self.state == b'Z' && self.threads > 1
     }
 }
 
@@ -99,50 +114,60 @@ impl Describer<'_> {
         if is_changing(pid) {
             return None;
         }
+        // All of it is the thread's own: of a process whose first thread has ended its files tell little.
         let directory = format!("{pid}/task/{tid}");
         let stat = Stat::read(host, &directory)?;
+        let directory = if stat.is_headless() { some_thread(host, pid, &stat) } else { directory };
         // The ids stand in the first lines.
         let (uid, euid) = user_ids(&host.glimpse(format!("/proc/{directory}/status"), 1024).unwrap_or_default());
-        let login = |file: &str| login(host, pid, file);
+        let login = |file: &str| login(host, &directory, file);
         let [mount, network] = self.of_host.get_or_init(|| match sees_the_host(host) {
             true => ["mnt", "net"].map(|kind| host.glimpse_link(format!("/proc/1/ns/{kind}"))),
             false => [None, None],
         });
         let namespace = |kind: &str, of_host: &Option<Text>| {
             let of_host = of_host.as_ref()?;
-            host.glimpse_link(format!("/proc/{pid}/ns/{kind}")).map(|theirs| of_host_or_other(theirs == *of_host))
+            host.glimpse_link(format!("/proc/{directory}/ns/{kind}")).map(|theirs| of_host_or_other(theirs == *of_host))
         };
-        let task = Task {
+        let (auid, auid_is_known) = login("loginuid");
+        let [mntns, netns] = [namespace("mnt", mount), namespace("net", network)];
+        let (parents, hides) = self.parents(stat.parent);
+        let known = Known { auid: auid_is_known, hides, ..Known::default() };
+        Some(Task {
             pid: Some(pid),
             tid: Some(tid),
             comm: Some(stat.comm),
-            exe: executable(host, pid),
+            exe: executable(host, &directory),
             uid,
             euid,
-            auid: login("loginuid"),
-            session: login("sessionid"),
+            auid,
+            session: login("sessionid").0,
             userns: host
-                .glimpse_link(format!("/proc/{pid}/ns/user"))
+                .glimpse_link(format!("/proc/{directory}/ns/user"))
                 .map(|theirs| of_host_or_other(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
-            mntns: namespace("mnt", mount),
-            netns: namespace("net", network),
-            // A kernel that keeps no logins has no such file, and whoever is root may read it.
-            known: Known { auid: true, ..Known::default() },
+            mntns,
+            netns,
+            parents,
+            known,
             ..Task::default()
-        };
-        Some(Task { parents: self.parents(stat.parent), ..task })
+        })
     }
 
-    /// `pid` and its parents, nearest first.
-    fn parents(&mut self, mut pid: i32) -> Vec<Parent> {
+    /// `pid` and its parents, nearest first, and whether somebody keeps some of them from us.
+    fn parents(&mut self, mut pid: i32) -> (Vec<Parent>, bool) {
         let mut parents = Vec::new();
-        while pid > 0 && parents.len() < MAX_PARENTS {
+        while pid > 0 {
+            if parents.len() >= MAX_PARENTS {
+                return (parents, true);
+            }
             let known = self.parents.iter().find(|(parent, _)| parent.pid == pid).cloned();
-            let Some((parent, next)) = known.or_else(|| self.read_parent(pid)) else { break };
+            let Some((parent, next)) = known.or_else(|| self.read_parent(pid)) else {
+                return (parents, is_changing(pid));
+            };
             parents.push(parent);
             pid = next;
         }
-        parents
+        (parents, false)
     }
 
     fn read_parent(&mut self, pid: i32) -> Option<(Parent, i32)> {
@@ -150,7 +175,8 @@ impl Describer<'_> {
             return None;
         }
         let stat = Stat::read(self.host, &pid.to_string())?;
-        let read = (Parent { pid, comm: Some(stat.comm), exe: executable(self.host, pid) }, stat.parent);
+        let exe = executable(self.host, &some_thread(self.host, pid, &stat));
+        let read = (Parent { pid, comm: Some(stat.comm), exe }, stat.parent);
         self.parents.push(read.clone());
         Some(read)
     }
@@ -161,21 +187,39 @@ fn is_changing(pid: i32) -> bool {
     ["stat", "task/", "exe", "ns/"].iter().any(|file| apart::has_hung(&format!("/proc/{pid}/{file}")))
 }
 
-/// The command line of a process, bounded; kernel threads have none.
-pub fn command_line(host: &Host, pid: i32) -> Option<Vec<Text>> {
-    let text = host.glimpse(format!("/proc/{pid}/cmdline"), MAX_CMDLINE).ok()?;
+/// The command line of a task, bounded; kernel threads have none.
+pub fn command_line(host: &Host, task: &str) -> Option<Vec<Text>> {
+    let text = host.glimpse(format!("/proc/{task}/cmdline"), MAX_CMDLINE).ok()?;
     let text = text.strip_suffix(&[0]).unwrap_or(&text);
     (!text.is_empty()).then(|| text.split(|&byte| byte == 0).map(Text::from).collect())
 }
 
-/// The control groups of a process.
-pub fn groups(host: &Host, pid: i32) -> Option<Groups> {
-    Some(Groups::parse(&host.glimpse(format!("/proc/{pid}/cgroup"), MAX_GROUPS).ok()?))
+/// The control groups of a process or, as `PID/task/TID`, of a thread.
+///
+/// # Errors
+/// Those of [`Host::glimpse`], among them ENAMETOOLONG if the path of one is too long for this kernel to show.
+pub fn groups(host: &Host, task: &str) -> io::Result<Groups> {
+    Ok(Groups::parse(&host.glimpse(format!("/proc/{task}/cgroup"), MAX_GROUPS)?))
 }
 
-/// Path of a process's executable as the kernel knows it; kernel threads have none.
-pub fn executable(host: &Host, pid: i32) -> Option<Text> {
-    host.glimpse_link(format!("/proc/{pid}/exe"))
+/// Path of a task's executable as the kernel knows it; kernel threads have none.
+pub fn executable(host: &Host, task: &str) -> Option<Text> {
+    host.glimpse_link(format!("/proc/{task}/exe"))
+}
+
+/// Where to look for what all threads of a process have in common: `PID` or, if its first thread has ended,
+/// `PID/task/TID` of another one.
+pub fn some_thread(host: &Host, pid: i32, stat: &Stat) -> String {
+    let others = if stat.is_headless() { threads(host, pid) } else { Vec::new() };
+    match others.into_iter().find(|&tid| tid != pid) {
+        Some(tid) => format!("{pid}/task/{tid}"),
+        None => pid.to_string(),
+    }
+}
+
+/// Whether that was said of something that is not there, of a task too.
+pub fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 fn user_ids(status: &[u8]) -> (Option<u32>, Option<u32>) {
@@ -185,10 +229,16 @@ fn user_ids(status: &[u8]) -> (Option<u32>, Option<u32>) {
     (next(), next())
 }
 
-/// `-1` stands for a task that descends from no login.
-fn login(host: &Host, pid: i32, file: &str) -> Option<u32> {
-    let id = host.glimpse_line(format!("/proc/{pid}/{file}"))?;
-    std::str::from_utf8(&id).ok()?.trim().parse().ok().filter(|&id| id != u32::MAX)
+/// `-1` stands for a task that descends from no login, and a kernel that keeps no logins has no such file. The other half is
+/// whether that could be told.
+fn login(host: &Host, task: &str, file: &str) -> (Option<u32>, bool) {
+    match host.glimpse(format!("/proc/{task}/{file}"), 32) {
+        Ok(id) => {
+            let id = std::str::from_utf8(&id).ok().and_then(|id| id.trim().parse().ok());
+            (id.filter(|&id| id != u32::MAX), id.is_some())
+        }
+        Err(error) => (None, error.kind() == io::ErrorKind::NotFound),
+    }
 }
 
 fn of_host_or_other(is_host: bool) -> Namespace {
@@ -203,7 +253,7 @@ pub fn sees_the_host(host: &Host) -> bool {
 /// The parents of `pid`, nearest first.
 pub fn parents_of(host: &Host, pid: i32) -> Vec<Parent> {
     let parent = Stat::read(host, &pid.to_string()).map(|stat| stat.parent);
-    parent.map(|parent| Describer::new(host).parents(parent)).unwrap_or_default()
+    parent.map(|parent| Describer::new(host).parents(parent).0).unwrap_or_default()
 }
 
 /// The processes there are, youngest number first: who asks is mostly young.
@@ -250,18 +300,94 @@ mod tests {
         }
     }
 
+    /// A host with these processes: path below `/proc`, state, threads, parent.
+    fn host(tasks: &[(&str, &str, u32, i32)]) -> (tempfile::TempDir, Host) {
+        let root = tempfile::tempdir().unwrap();
+        for (path, state, threads, parent) in tasks {
+            let directory = root.path().join("proc").join(path);
+            std::fs::create_dir_all(&directory).unwrap();
+            let stat = format!("7 (x) {state} {parent} 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 {threads} 0 5 0 0");
+            std::fs::write(directory.join("stat"), stat).unwrap();
+            // One that has ended has none.
+            if *state != "Z" {
+                std::os::unix::fs::symlink(format!("/bin/{}", path.replace('/', ".")), directory.join("exe")).unwrap();
+            }
+        }
+        let host = Host::at(root.path()).unwrap();
+        (root, host)
+    }
+
+    #[test]
+    fn a_process_without_its_first_thread_is_known_by_another() {
+        let (_root, host) = host(&[
+            ("70", "Z", 2, 60),
+            ("70/task/70", "Z", 2, 60),
+            ("70/task/71", "D", 2, 60),
+            ("60", "Z", 3, 1),
+            ("60/task/60", "Z", 3, 1),
+            ("60/task/62", "S", 3, 1),
+            ("1", "S", 1, 0),
+        ]);
+        for tid in [70, 71] {
+            let task = Describer::new(&host).describe(70, tid).unwrap();
+            assert_eq!((task.tid, task.exe), (Some(tid), Some("/bin/70.task.71".into())));
+            let exes: Vec<_> = task.parents.into_iter().map(|parent| parent.exe.unwrap()).collect();
+            assert_eq!(exes, [Text::from("/bin/60.task.62"), Text::from("/bin/1")]);
+            assert!(!task.known.hides);
+        }
+    }
+
+    #[test]
+    fn who_has_parents_that_nobody_can_see_hides() {
+        let paths: Vec<_> = (1..=40).map(|pid| (format!("{pid}"), format!("{pid}/task/{pid}"), pid - 1)).collect();
+        let tasks: Vec<_> = paths
+            .iter()
+            .flat_map(|(process, thread, parent)| [(&**process, "S", 1, *parent), (&**thread, "S", 1, *parent)])
+            .collect();
+        let (_root, host) = host(&tasks);
+        let own = i32::try_from(MAX_PARENTS).unwrap() + 1;
+        for (pid, hides) in [(own - 1, false), (own, false), (own + 1, true)] {
+            let task = Describer::new(&host).describe(pid, pid).unwrap();
+            assert_eq!(
+                (task.parents.len().min(MAX_PARENTS), task.known.hides),
+                ((pid as usize - 1).min(MAX_PARENTS), hides)
+            );
+        }
+        // One of them becomes another program for ever.
+        let describe = || Describer::new(&host).describe(9, 9).unwrap();
+        for (hangs, hides) in [(c"/proc/8/stat", true), (c"/proc/3/exe", true), (c"/proc/20/stat", false)] {
+            let task = apart::ask(&host.opened(), || (apart::hang(hangs), describe()).1).unwrap();
+            assert_eq!(task.known.hides, hides, "{hangs:?}");
+        }
+    }
+
+    #[test]
+    fn no_login_is_one_that_can_be_told() {
+        let (root, host) = host(&[("7/task/7", "S", 1, 0)]);
+        let file = root.path().join("proc/7/task/7/loginuid");
+        let told = || login(&host, "7/task/7", "loginuid");
+        assert_eq!(told(), (None, true));
+        for (text, expected) in [("4294967295", (None, true)), ("1000", (Some(1000), true)), ("", (None, false))] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(told(), expected, "{text:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert_eq!(told(), (None, false));
+    }
+
     #[test]
     fn we_can_describe_ourselves() {
         let host = Host::this();
         let pid = i32::try_from(std::process::id()).unwrap();
         let mut describer = Describer::new(&host);
         let task = describer.describe(pid, pid).unwrap();
-        assert!(groups(&host, pid).is_some());
+        assert!(groups(&host, &pid.to_string()).is_ok());
         let exe = std::env::current_exe().unwrap();
         assert_eq!(task.exe, Some(Text::from(exe.as_os_str().as_encoded_bytes())));
         assert_eq!(task.uid, Some(nix::unistd::getuid().as_raw()));
         assert_eq!(task.parents.first().unwrap().pid, nix::unistd::getppid().as_raw());
-        assert!(!command_line(&host, pid).unwrap().is_empty());
+        assert!(!command_line(&host, &pid.to_string()).unwrap().is_empty());
         assert!(processes(&host).contains(&pid));
         // What is known already is told of others as well.
         let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();

@@ -23,18 +23,20 @@ fn what_was_read_of_a_successor_counts_for_nothing() {
     let host = Host::this();
     let pid = i32::try_from(std::process::id()).unwrap();
     let own = task::Stat::read(&host, &pid.to_string()).unwrap().started;
+    let uid = nix::unistd::getuid().as_raw();
     for (started_by, waits, is_past, is_it) in [
         (own, false, false, true),
         (own - 1, false, false, false),
         (own, true, false, false),
         (own, false, true, false),
     ] {
-        let recorded = Some((5, "ask".into()));
+        let recorded = Some((uid, "ask".into()));
         let candidate = Candidate { waits, is_past, recorded, ..Candidate::new(pid, pid, Some(started_by)) };
-        let task = describe_all(&host, &[candidate], &wishes(true)).remove(0);
+        let (task, still) = describe_all(&host, &[candidate], &wishes(true), &|_, _| false).remove(0);
+        assert_eq!(still == Still::Yes, is_it);
         assert_eq!((task.pid, task.exe.is_some(), task.cmdline.is_some()), (Some(pid), is_it, is_it));
         assert_eq!(task.known.unit, is_it);
-        assert_eq!((task.uid == Some(5), task.comm == Some("ask".into())), (!is_it, !is_it));
+        assert_eq!((task.uid, task.comm == Some("ask".into())), (Some(uid), !is_it));
     }
 }
 
@@ -47,18 +49,18 @@ fn who_goes_on_is_not_who_was_found() {
     let candidate = Candidate { waits: true, ..Candidate::new(7, 7, Some(5)) };
     let waits = "[<0>] __request_module+0x1/0x2\n";
     for (state, stack, wchan, expected) in [
-        ("D", Some(waits), "0", true),
+        ("D", Some(waits), "0", Still::Yes),
         // It was about to be put on a processor.
-        ("R", Some(waits), "0", true),
+        ("R", Some(waits), "0", Still::Yes),
         // On one, each time: it may run another program by now, and wait for a page of it now and then.
-        ("R", Some(""), "0", false),
-        ("D", Some(""), "0", false),
-        ("D", Some("[<0>] do_nanosleep+0x1/0x2\n"), "0", false),
+        ("R", Some(""), "0", Still::Unsure),
+        ("D", Some(""), "0", Still::Unsure),
+        ("D", Some("[<0>] do_nanosleep+0x1/0x2\n"), "0", Still::No),
         // Nobody may see stacks.
-        ("D", None, "call_usermodehelper_exec", true),
-        ("D", None, "0", true),
-        ("R", None, "0", false),
-        ("S", None, "0", false),
+        ("D", None, "call_usermodehelper_exec", Still::Yes),
+        ("D", None, "0", Still::Yes),
+        ("R", None, "0", Still::Unsure),
+        ("S", None, "0", Still::No),
     ] {
         let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
         write("stat", &format!("7 (x) {state} 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0"));
@@ -67,8 +69,20 @@ fn who_goes_on_is_not_who_was_found() {
         if let Some(stack) = stack {
             write("stack", stack);
         }
-        assert_eq!(is_still(&host, &candidate), expected, "{state} {stack:?} {wchan}");
+        assert_eq!(is_still(&host, &candidate, &|_, _| false), expected, "{state} {stack:?} {wchan}");
     }
+    // It waits for the answer to another request by now.
+    std::fs::write(directory.join("stack"), waits).unwrap();
+    for (asked, expected) in [(None, Still::Yes), (Some(70), Still::No), (Some(71), Still::Yes)] {
+        let candidate = Candidate { asked, ..candidate.clone() };
+        let has_asked_since = |tid, time| (tid, time) == (7, 70);
+        assert_eq!(is_still(&host, &candidate, &has_asked_since), expected, "{asked:?}");
+    }
+    // Something that can't be read is not gone.
+    std::fs::write(directory.join("stat"), "7 (x").unwrap();
+    assert_eq!(is_still(&host, &candidate, &|_, _| false), Still::Unsure);
+    std::fs::remove_file(directory.join("stat")).unwrap();
+    assert_eq!(is_still(&host, &candidate, &|_, _| false), Still::No);
 }
 
 #[test]
@@ -79,17 +93,16 @@ fn of_whom_something_hung_nobody_can_say_that_he_is_still_there() {
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("stat"), "7 (x) D 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap();
     std::fs::write(directory.join("stack"), "[<0>] __request_module+0x1/0x2\n").unwrap();
-    for (hangs, asked, expected) in [
-        (c"/proc/8/exe", Some(5), true),
-        (c"/proc/7/exe", None, true),
-        // It may have gone on and asked for something else meanwhile, and here is no recorder to say that it has not.
-        (c"/proc/7/exe", Some(5), false),
+    for (hangs, expected) in [
+        (c"/proc/8/exe", Still::Yes),
+        (c"/proc/7/exe", Still::Yes),
         // Whose own files hang becomes another program.
-        (c"/proc/7/task/7/status", None, false),
+        (c"/proc/7/task/7/status", Still::No),
+        (c"/proc/7/task/7/stat", Still::No),
     ] {
-        let candidate = Candidate { waits: true, asked, ..Candidate::new(7, 7, Some(5)) };
-        let work = || (apart::hang(hangs), is_still(&host, &candidate)).1;
-        assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hangs:?} {asked:?}");
+        let candidate = Candidate { waits: true, ..Candidate::new(7, 7, Some(5)) };
+        let work = || (apart::hang(hangs), is_still(&host, &candidate, &|_, _| false)).1;
+        assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hangs:?}");
     }
 }
 
@@ -97,20 +110,39 @@ fn of_whom_something_hung_nobody_can_say_that_he_is_still_there() {
 fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who() {
     let host = Host::this();
     let pid = i32::try_from(std::process::id()).unwrap();
-    let one = |uid| {
-        let recorded = Some((uid, "ask".into()));
-        Candidate { recorded, ..Candidate::new(pid, pid, None) }
-    };
-    let candidates: Vec<_> = (0..10).map(|at| one(1_000_000 + at)).collect();
+    let ours = nix::unistd::getuid().as_raw();
+    let recorded = Some((ours, "asked".into()));
+    let candidates = vec![Candidate { recorded, ..Candidate::new(pid, pid, None) }; 10];
     for (rules, described) in [(false, DESCRIBED), (true, 10)] {
         let wishes = Wishes { rules, ..wishes(true) };
-        let tasks = describe_all(&host, &candidates, &wishes);
-        for (at, task) in tasks.iter().enumerate() {
+        let tasks = describe_all(&host, &candidates, &wishes, &|_, _| false);
+        for (at, (task, still)) in tasks.iter().enumerate() {
             assert_eq!((task.pid, task.tid), (Some(pid), Some(pid)));
             let has = (task.exe.is_some(), task.cmdline.is_some(), task.known.unit);
             assert_eq!(has, (at < described, at < described, at < described), "{at}");
-            assert_eq!(task.uid == Some(1_000_000 + u32::try_from(at).unwrap()), at >= described, "{at}");
+            assert_eq!((task.uid, task.comm == Some("asked".into())), (Some(ours), at >= described), "{at}");
+            assert_eq!(*still == Still::Yes, at < described, "{at}");
         }
         assert_eq!(tasks.len(), 10);
+    }
+}
+
+#[test]
+fn who_is_another_than_the_recorder_saw_hides_who_it_is() {
+    let host = Host::this();
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let ours = nix::unistd::getuid().as_raw();
+    for (recorded, uid, hides) in
+        [(None, Some(ours), false), (Some(ours), Some(ours), false), (Some(ours + 1), None, true)]
+    {
+        let recorded = recorded.map(|uid| (uid, "ask".into()));
+        let candidate = Candidate { recorded, ..Candidate::new(pid, pid, None) };
+        let (task, _) = describe_all(&host, &[candidate], &wishes(false), &|_, _| false).remove(0);
+        assert_eq!((task.uid, task.known.hides), (uid, hides));
+    }
+    // Nothing more is known of who is gone, and it matters only of whom others work for.
+    for is_principal in [false, true] {
+        let candidate = Candidate { is_principal, ..Candidate::new(7, 7, None) };
+        assert_eq!(candidate.into_recorded().known.hides, is_principal);
     }
 }

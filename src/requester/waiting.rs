@@ -63,17 +63,17 @@ pub fn look(host: &Host, task: &str) -> Waiting {
     }
 }
 
-/// Whether a task that was found waiting waits still, as far as anybody may see. Who is on a processor at every look may be on
-/// its way to sleep, or run another program by now.
-pub fn still_waits(host: &Host, task: &str) -> bool {
+/// Whether a task that was found waiting waits still, as far as anybody may see. `None` if it is on a processor at every look:
+/// it may be on its way to sleep, or run another program by now.
+pub fn still_waits(host: &Host, task: &str) -> Option<bool> {
     for _ in 0..LOOKS {
         match look(host, task) {
-            Waiting::Yes(_) | Waiting::Hidden => return true,
-            Waiting::No => return false,
+            Waiting::Yes(_) | Waiting::Hidden => return Some(true),
+            Waiting::No => return Some(false),
             Waiting::CannotTell => nap(),
         }
     }
-    false
+    None
 }
 
 /// So long a task is left alone between two looks at it.

@@ -23,7 +23,7 @@ fn answer(value: &str, task: &Task) -> char {
 }
 
 /// The facts that are given, all others unknown: `KEY=VALUE` words; a bare `KEY` is known to be absent, and `KEY+` of
-/// files that the list is complete.
+/// files that the list is complete; `hides` that what is unknown was kept from us.
 fn task(facts: &str) -> Task {
     let mut task = Task::default();
     for fact in facts.split_whitespace() {
@@ -39,6 +39,7 @@ fn task(facts: &str) -> Task {
             "uid" => task.uid = Some(value.parse().unwrap()),
             "auid" => (task.auid, task.known.auid) = (value.parse().ok(), value.is_empty()),
             "userns" => task.userns = Some(if value == "host" { Namespace::Host } else { Namespace::Other }),
+            "hides" => task.known.hides = true,
             other => panic!("{other}"),
         }
     }
@@ -169,6 +170,14 @@ fn a_block_is_about_any_candidate_and_about_the_unknown_as_the_defaults_say() {
         ("{ uid = 0 }", &["uid=1", ""], [false, true]),
         ("{ uid = 0 }", &["", "uid=0"], [true, true]),
         ("{ uid = 0 }", &["uid=1", "uid=2"], [false, false]),
+        // What was kept from us counts against whoever did that, and only that.
+        ("{ uid = 0 }", &["hides"], [true, true]),
+        ("{ uid = \"!0\" }", &["hides"], [true, true]),
+        ("{ uid = 0 }", &["uid=1 hides"], [false, false]),
+        ("{ uid = 0, unit = \"a.b\" }", &["uid=0 hides"], [true, true]),
+        ("{ uid = 0, unit = \"a.b\" }", &["uid=1 hides"], [false, false]),
+        ("{ uid = 0 }", &["uid=1", "hides"], [true, true]),
+        ("{ uid = 0 }", &["uid=1 hides", ""], [false, true]),
         // Keys must hold of one and the same.
         ("{ uid = 0, unit = \"a.b\" }", &["uid=0 unit", "uid=1 unit=a.b"], [false, false]),
         ("\"unknown\"", &["uid=0"], [false, false]),
@@ -199,6 +208,24 @@ fn of_nobody_nothing_is_known_but_the_way_of_the_request() {
             assert_eq!(both(value, action, &requester), expected, "{value} {action:?}");
             assert!(Open::of(&rule(value), &request(Caller::Kernel), &requester).is_none());
         }
+    }
+}
+
+#[test]
+fn who_hides_is_whom_a_block_is_about_and_nobody_else() {
+    let nobody = Requester { task: task("uid=0 hides"), ..Requester::unknown() };
+    for (value, action, expected) in [
+        ("{ uid = 0 }", Action::Block, true),
+        ("{ uid = \"!0\" }", Action::Block, true),
+        ("{ uid = 0, caller = \"hook\" }", Action::Block, false),
+        ("\"unknown\"", Action::Block, true),
+        ("{ uid = 0 }", Action::Allow, false),
+    ] {
+        assert_eq!(both(value, action, &nobody), [expected; 2], "{value} {action:?}");
+    }
+    for value in ["{ uid = 0 }", "{ unit = \"a.b\" }"] {
+        let requester = found(Confidence::Exact, Some(FoundBy::Recorder), &["uid=1 hides"]);
+        assert_eq!(both(value, Action::Allow, &requester), [false; 2], "{value}");
     }
 }
 

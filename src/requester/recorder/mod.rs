@@ -95,13 +95,23 @@ impl Recorder {
         self.ring().has_asked_since(tid, time, since_boot())
     }
 
+    /// Whether what the thread `tid` asked for last is something else than `name`.
+    pub fn has_asked_for_another(&self, tid: i32, name: &[u8]) -> bool {
+        self.ring().has_asked_for_another(tid, name, since_boot())
+    }
+
+    /// All requests, answered or not, of whose name `is_meant` says so: of each thread the last. Youngest first.
+    pub fn all_about(&self, is_meant: impl Fn(&[u8]) -> bool) -> Vec<Entry> {
+        self.ring().all_about(is_meant, since_boot())
+    }
+
     /// Marks a request as the one that we serve. False if another helper was faster.
     pub fn serve(&self, entry: &Entry, name: &[u8], waited: bool) -> bool {
         self.ring().serve(entry, name, waited)
     }
 
     /// Whether the program can't read the names any more.
-    fn is_blind(&self) -> bool {
+    pub fn is_blind(&self) -> bool {
         self.ring().is_blind()
     }
 

@@ -22,6 +22,7 @@
 //! | 8 to 14 | the name asked for, ends at a NUL |
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::text::Text;
@@ -106,14 +107,8 @@ impl<'a> Ring<'a> {
     /// Requests for `name` of which `now`, nanoseconds since boot, none is known to have been served: of each thread the
     /// last; of several threads those that have asked for nothing else since. Youngest first.
     pub fn open_requests(&self, name: &[u8], waited: bool, now: u64) -> Vec<Entry> {
-        let mut found: Vec<Entry> = self.recent(now).filter_map(|at| self.read(at, name, waited)).collect();
-        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.time));
-        let mut kept: Vec<Entry> = Vec::with_capacity(found.len());
-        for entry in found {
-            if kept.iter().all(|younger| younger.tid != entry.tid) {
-                kept.push(entry);
-            }
-        }
+        let found = self.recent(now).filter_map(|at| self.read(at, name, waited));
+        let mut kept = last_of_each_thread(found.collect());
         // A thread asks for one thing at a time: what it waits for is the last.
         if waited && kept.len() > 1 {
             for at in self.recent(now) {
@@ -130,6 +125,25 @@ impl<'a> Ring<'a> {
     pub fn has_asked_since(&self, tid: i32, since: u64, now: u64) -> bool {
         let last = |at| self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?)));
         self.recent(now).filter_map(last).any(|(time, task)| thread(task) == tid && time > since)
+    }
+
+    /// Whether the last request of the thread `tid` was about something else than `name`; not if it is not known.
+    pub fn has_asked_for_another(&self, tid: i32, name: &[u8], now: u64) -> bool {
+        let by_time = |at| self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?, is_about(word, name))));
+        let last = self.recent(now).filter_map(by_time).filter(|(_, task, _)| thread(*task) == tid).max();
+        last.is_some_and(|(.., is_it)| !is_it)
+    }
+
+    /// All requests, answered or not, of whose name `is_meant` says so: of each thread the last. Youngest first.
+    pub fn all_about(&self, is_meant: impl Fn(&[u8]) -> bool, now: u64) -> Vec<Entry> {
+        let about = |at: usize| {
+            let sequence = self.words.get(at)?.load(Ordering::Acquire);
+            self.whole(at, |word| {
+                let name = text(word, word::NAME..STRIDE - 1)?;
+                if is_meant(&name) { entry(at, sequence, word) } else { None }
+            })
+        };
+        last_of_each_thread(self.recent(now).filter_map(about).collect())
     }
 
     /// Marks a request as served, by us or by others, so that no later one is taken for it. False if another helper did
@@ -188,30 +202,58 @@ impl<'a> Ring<'a> {
             return None;
         }
         self.whole(at, |word| {
-            // Most are about another name: that one costs no more than a byte or two.
-            let byte = |at: usize| word(word::NAME + at / 8)?.to_ne_bytes().get(at % 8).copied();
-            let is_it = name.len() < (STRIDE - 1 - word::NAME) * 8
-                && (0..).zip(name.iter().chain(&[0])).all(|(at, &expected)| byte(at) == Some(expected));
-            if !is_it || (word(word::WAITED)? != 0) != waited {
+            if !is_about(word, name) || (word(word::WAITED)? != 0) != waited {
                 return None;
             }
-            let comm: Option<Vec<[u8; 8]>> =
-                (word::COMM..word::NAME).map(|offset| Some(word(offset)?.to_ne_bytes())).collect();
-            let comm = comm?.concat();
-            let comm = comm.split(|&byte| byte == 0).next().unwrap_or_default();
-            let task = word(word::TASK)?;
-            Some(Entry {
-                at,
-                sequence,
-                time: word(word::TIME)?,
-                pid: i32::try_from(task >> 32).ok()?,
-                tid: thread(task),
-                call_site: word(word::CALL_SITE)?,
-                uid: low_half(word(word::USER)?),
-                comm: Text::from(comm),
-            })
+            entry(at, sequence, word)
         })
     }
+}
+
+/// The words of one entry, by their offset.
+type Words<'a> = &'a dyn Fn(usize) -> Option<u64>;
+
+/// Most are about another name: that one costs no more than a byte or two.
+fn is_about(word: Words, name: &[u8]) -> bool {
+    let byte = |at: usize| word(word::NAME + at / 8)?.to_ne_bytes().get(at % 8).copied();
+    name.len() < (STRIDE - 1 - word::NAME) * 8
+        && (0..).zip(name.iter().chain(&[0])).all(|(at, &expected)| byte(at) == Some(expected))
+}
+
+fn entry(at: usize, sequence: u64, word: Words) -> Option<Entry> {
+    let task = word(word::TASK)?;
+    Some(Entry {
+        at,
+        sequence,
+        time: word(word::TIME)?,
+        pid: i32::try_from(task >> 32).ok()?,
+        tid: thread(task),
+        call_site: word(word::CALL_SITE)?,
+        uid: low_half(word(word::USER)?),
+        comm: Text::from(&*text(word, word::COMM..word::NAME)?),
+    })
+}
+
+/// What stands in these words before a NUL.
+fn text(word: Words, at: Range<usize>) -> Option<Vec<u8>> {
+    let words: Option<Vec<[u8; 8]>> = at.map(|offset| Some(word(offset)?.to_ne_bytes())).collect();
+    let mut text = words?.concat();
+    if let Some(end) = text.iter().position(|&byte| byte == 0) {
+        text.truncate(end);
+    }
+    Some(text)
+}
+
+/// Youngest first.
+fn last_of_each_thread(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.time));
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if kept.iter().all(|younger| younger.tid != entry.tid) {
+            kept.push(entry);
+        }
+    }
+    kept
 }
 
 fn thread(task: u64) -> i32 {
@@ -377,6 +419,28 @@ mod tests {
         assert!(!written.ring().has_asked_since(41, NOW - 4, NOW) && written.ring().has_asked_since(41, NOW - 5, NOW));
         written.write(0, "y", 41, NOW - 3, 1);
         assert!(written.ring().has_asked_since(41, NOW - 4, NOW) && !written.ring().has_asked_since(42, 0, NOW));
+    }
+
+    #[test]
+    fn whom_a_request_was_about_is_known_when_it_was_answered_too() {
+        let written = Written::new();
+        let about = |name: &str| -> Vec<(i32, u64)> {
+            let entries = written.ring().all_about(|asked| asked == name.as_bytes(), NOW);
+            entries.iter().map(|entry| (entry.tid, entry.time)).collect()
+        };
+        written.write(0, "x", 41, NOW - 9, 1);
+        written.write(3, "x", 41, NOW - 8, 1);
+        written.write(1, "x", 42, NOW - 7, 0);
+        written.write(0, "y", 42, NOW - 6, 1);
+        let found = written.ring().open_requests(b"x", true, NOW);
+        assert!(written.ring().serve(&found[0], b"x", true));
+        assert_eq!(
+            (about("x"), about("y"), about("z")),
+            (vec![(42, NOW - 7), (41, NOW - 8)], vec![(42, NOW - 6)], vec![])
+        );
+        let another = |tid, name: &str| written.ring().has_asked_for_another(tid, name.as_bytes(), NOW);
+        assert!(another(42, "x") && !another(42, "y") && !another(41, "x") && another(41, "y"));
+        assert!(!another(43, "x"));
     }
 
     #[test]

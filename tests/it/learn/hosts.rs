@@ -36,6 +36,7 @@ pub fn task(unit: Option<&str>, exe: Option<&str>, uid: u32) -> Task {
             unit: true,
             container: true,
             auid: true,
+            hides: false,
         },
         ..Task::default()
     }

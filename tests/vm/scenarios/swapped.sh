@@ -1,5 +1,5 @@
 # Whose thread becomes another program while it waits, which kills it, is not taken for that program.
-# checks: known never_another stayed
+# checks: known never_another stayed asked asks_another asks_known
 . /lib.sh
 
 guard enable >/dev/null
@@ -13,4 +13,14 @@ guard log --json | grep '"name":"crypto-swap[0-9]*",' >/run/records
 check known grep -q '"exe":"/bin/swap"' /run/records
 check never_another not grep '"exe":"/bin/other"' /run/records
 check stayed test "$(wc -l </run/records)" -ge 18
+
+# What it becomes waits for another module, as its thread did before.
+cp /bin/swap /bin/asker
+# Of another kind than the former ones.
+cp /bin/swap /bin/swapper
+swapper asks 60 /bin/asker
+guard log --json | grep '"name":"crypto-asks[0-9]*",' >/run/records
+check asked sh -c 'guard log --json | grep "\"name\":\"crypto-another[0-9]*\"," | grep -q "\"exe\":\"/bin/asker\""'
+check asks_another not grep '"exe":"/bin/asker"' /run/records
+check asks_known grep -q '"exe":"/bin/swapper"' /run/records
 finish

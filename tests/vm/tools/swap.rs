@@ -1,6 +1,7 @@
 //! `swap NAME COUNT PROGRAM [FILE]`: COUNT processes, one after the other, of which each asks for a module by one thread
 //! and becomes PROGRAM by another while the first one waits, each a little later than the one before. The kernel kills
-//! who waits for that, and PROGRAM takes over its number. PROGRAM, a copy of this one, runs (`spin`) until it is killed.
+//! who waits for that, and PROGRAM takes over its number. PROGRAM, a copy of this one, runs (`spin`) until it is killed; if it
+//! is called `asker` it asks for another module before that.
 //! With FILE they have that open, which is closed on the way: if its server never says that it may be, they stay where
 //! they are, and are left behind. Before them three ask and wait for their answers. The names that are asked for are NAME
 //! followed by a number.
@@ -15,9 +16,14 @@ use std::time::Duration;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["spin"] => loop {
-            std::hint::spin_loop();
-        },
+        ["spin", number] => {
+            if std::env::args().next().is_some_and(|name| name.ends_with("/asker")) {
+                let _ = alg::ask(b"hash", format!("another{number}").as_bytes());
+            }
+            loop {
+                std::hint::spin_loop();
+            }
+        }
         ["wait", name] => {
             let _ = alg::ask(b"hash", name.as_bytes());
         }
@@ -48,7 +54,7 @@ fn swap(number: u64, name: &str, program: &str) -> ! {
     let program = program.to_owned();
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_micros(500 * number));
-        panic!("{program}: {}", Command::new(&program).arg("spin").exec());
+        panic!("{program}: {}", Command::new(&program).args(["spin", &number.to_string()]).exec());
     });
     let _ = alg::ask(b"hash", format!("{name}{number}").as_bytes());
     loop {
