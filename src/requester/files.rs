@@ -75,9 +75,9 @@ impl<'a> Executables<'a> {
         Files { are, complete }
     }
 
-    /// Which of them the executables of all `parents` are; the last of them is PID 1 or a child of the kernel's.
-    pub fn of_all(&self, host: &Host, parents: &[Parent]) -> Files {
-        let reaches_the_top = parents.last().is_none_or(|parent| parent.pid <= 2);
+    /// Which of them the executables of all `parents` of `pid` are; the last of them is PID 1 or a child of the kernel's.
+    pub fn of_all(&self, host: &Host, pid: i32, parents: &[Parent]) -> Files {
+        let reaches_the_top = parents.last().map_or(pid, |parent| parent.pid) <= 2;
         let mut together = Files { are: Vec::new(), complete: reaches_the_top && !self.incomplete };
         for parent in parents {
             let pid = parent.pid.to_string();
@@ -223,7 +223,9 @@ mod tests {
         let expected = if is_host { vec![ours.to_owned()] } else { Vec::new() };
         assert_eq!(executables.of(&host, &pid.to_string()), Files { are: expected.clone(), complete: is_host });
         let parents = [Parent { pid, ..Parent::default() }];
-        assert_eq!(executables.of_all(&host, &parents), Files { are: expected, complete: false });
-        assert_eq!(Executables::new(&host, &[]).of_all(&host, &[]).complete, is_host);
+        assert_eq!(executables.of_all(&host, 70, &parents), Files { are: expected, complete: false });
+        let none = Executables::new(&host, &[]);
+        // Of somebody whose parents could not be read.
+        assert_eq!((none.of_all(&host, 1, &[]).complete, none.of_all(&host, 70, &[]).complete), (is_host, false));
     }
 }

@@ -177,11 +177,13 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
         describe_all(host, candidates, wishes, &has_asked_since)
     });
     let Found { searched, candidates, recorder } = found.into_inner().unwrap_or_default();
+    let have_asked: Vec<bool> = candidates.iter().map(|one| !one.is_principal).collect();
     let as_recorded = || candidates.into_iter().map(|one| (one.into_recorded(), Still::Unsure)).collect();
     let described: Vec<(Task, Still)> = described.unwrap_or_else(as_recorded);
     // Whoever waits is answered by us alone, so none of them can have gone on but one that was killed.
-    let is_over = recorder.is_some() && described.iter().all(|(_, still)| *still == Still::No);
-    let nobody_waits = searched.nobody_waits || is_over && parent.is_waited_for();
+    let is_over = |((_, still), has_asked): (&(Task, Still), &bool)| *still == Still::No || !has_asked;
+    let are_over = recorder.is_some() && !described.is_empty() && described.iter().zip(&have_asked).all(is_over);
+    let nobody_waits = searched.nobody_waits || are_over && parent.is_waited_for();
     let mut tasks: Vec<Task> = described.into_iter().map(|(task, _)| task).collect();
     if nobody_waits {
         tasks.iter_mut().for_each(|task| task.known.hides = true);
@@ -208,11 +210,18 @@ fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent) -> Found {
     }
     recorded::search(host, name, parent).unwrap_or_else(|Failed { why, recorder }| {
         let is_another = |tid| recorder.is_some_and(|recorder| recorder.has_asked_for_another(tid, name));
-        let (mut searched, candidates) = blocked::search(host, parent, SEARCH, is_another);
+        let search = || blocked::search(host, parent, SEARCH, is_another);
+        let (mut searched, mut candidates) = search();
+        if recorder.is_some() && candidates.is_empty() && parent.is_waited_for() {
+            // Somebody may have been on the way to sleep.
+            waiting::nap();
+            (searched, candidates) = search();
+            // Whoever waits is seen: by the recorder, or by his stack if that missed him.
+            searched.nobody_waits =
+                candidates.is_empty() && !task::processes(host).is_empty() && waiting::can_be_seen(host);
+        }
         searched.recorder = Some(why);
-        // Whoever waits is seen: by the recorder, or by his stack if that missed him.
-        searched.nobody_waits = recorder.is_some() && candidates.is_empty() && parent.is_waited_for();
-        Found { searched, candidates, recorder: None }
+        Found { searched, candidates, recorder }
     })
 }
 
@@ -257,14 +266,11 @@ fn describe(
     let is_known = groups.is_ok();
     let Groups { unit, container } = groups.unwrap_or_default();
     let exe = executables.map_or_else(Files::default, |executables| executables.of(host, &directory));
-    let ancestors = executables.map_or_else(Files::default, |executables| executables.of_all(host, &task.parents));
+    let ancestors = executables.map_or_else(Files::default, |executables| executables.of_all(host, pid, &task.parents));
     let cmdline = wishes.command_lines.then(|| task::command_line(host, &directory)).flatten();
-    // Who waits for a module can't change who it is: the kernel has lent it to somebody else, or works for it.
-    let is_another = candidate.recorded.as_ref().is_some_and(|(uid, _)| task.uid.is_some_and(|now| now != *uid));
-    let (uid, euid) = if is_another { (None, None) } else { (task.uid, task.euid) };
-    let hides = task.known.hides || has_hidden || is_another;
+    let hides = task.known.hides || has_hidden;
     let known = Known { exe, ancestors, unit: is_known, container: is_known, hides, ..task.known };
-    Some(Task { unit, container, cmdline, uid, euid, known, ..task })
+    Some(Task { unit, container, cmdline, known, ..task })
 }
 
 /// Processor time of this process so far: that of a task apart begins with it.
@@ -333,8 +339,8 @@ enum Still {
 /// who goes on may run another program by now.
 fn is_still(host: &Host, candidate: &Candidate, has_asked_since: &dyn Fn(i32, u64) -> bool) -> Still {
     let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
-    // Who hangs there becomes another program, and waits for no module.
-    let hangs = apart::has_hung(&format!("/proc/{directory}/"));
+    // Who becomes another program waits for no module.
+    let hangs = task::is_changing(&directory);
     match task::Stat::try_read(host, &directory) {
         Ok(stat) if candidate.started_by.is_some_and(|time| stat.started > time) => return Still::No,
         Ok(_) => {}

@@ -1,9 +1,9 @@
 //! Who asked, by what the recorder wrote down.
 
-use crate::host::{Host, apart};
+use crate::host::Host;
 use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
-use crate::requester::waiting::{Waiting, look, nap};
+use crate::requester::waiting::{Waiting, look, nap, waits_within};
 use crate::requester::{Candidate, Found, KTHREADD, Parent, Searched, task, templates};
 use crate::text::Text;
 
@@ -34,7 +34,7 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
         Ok(recorder) => Box::leak(Box::new(recorder)),
         Err(why) => return Err(Failed { why, recorder: None }),
     };
-    let failed = |why: &str| Failed { why: why.into(), recorder: (!recorder.is_blind()).then_some(recorder) };
+    let failed = |why: &str| Failed { why: why.into(), recorder: recorder.is_well().then_some(recorder) };
     // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
@@ -63,7 +63,7 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
         return Err(failed("the recorder's only such request was taken by another helper"));
     }
     let for_others = found.iter().any(|(entry, _)| templates::works_for_others(&entry.comm));
-    let principals = if for_others { principals(recorder, name, &found) } else { Vec::new() };
+    let principals = if for_others { principals(host, recorder, name, started) } else { Vec::new() };
     let is_certain = others.is_empty() && principals.is_empty();
     searched.confidence = if is_certain { Confidence::Exact } else { Confidence::Ambiguous };
     if others.iter().all(|(other, _)| other.call_site == first.call_site) {
@@ -75,10 +75,13 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     Ok(Found { searched, candidates, recorder: Some(recorder) })
 }
 
-/// For whom a thread of the kernel's that is among `found` may have asked for `name`.
-fn principals(recorder: &Recorder, name: &[u8], found: &[(Entry, Candidate)]) -> Vec<Candidate> {
+/// For whom a thread of the kernel's may have asked for `name`, for which a helper was started at that time.
+fn principals(host: &Host, recorder: &Recorder, name: &[u8], started: u64) -> Vec<Candidate> {
     let mut entries = recorder.all_about(|asked| templates::needs(asked, name));
-    entries.retain(|entry| found.iter().all(|(other, _)| other.tid != entry.tid));
+    entries.retain(|entry| {
+        let is_young = started.saturating_sub(entry.time) <= GONE;
+        entry.time <= started && !recorder.has_asked_since(entry.tid, entry.time) && still_needs(host, entry, is_young)
+    });
     entries.truncate(MAX_CANDIDATES);
     let principal = |entry: Entry| Candidate {
         recorded: Some((entry.uid, entry.comm)),
@@ -86,6 +89,14 @@ fn principals(recorder: &Recorder, name: &[u8], found: &[(Entry, Candidate)]) ->
         ..Candidate::new(entry.pid, entry.tid, Some(entry.time / TICK))
     };
     entries.into_iter().map(principal).collect()
+}
+
+/// Whether one that asked for an algorithm waits for it still, or was killed a moment ago.
+fn still_needs(host: &Host, entry: &Entry, is_young: bool) -> bool {
+    let directory = format!("{}/task/{}", entry.pid, entry.tid);
+    let stat = task::Stat::read(host, &directory);
+    let Some(stat) = stat.filter(|stat| stat.started <= entry.time / TICK && !stat.is_ending) else { return is_young };
+    stat.state == b'D' && waits_within(host, &directory, templates::LOOKUP)
 }
 
 /// What became of a task that made a request.
@@ -140,7 +151,7 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     let gone = if is_young { Fate::Killed } else { Fate::Gone };
     // Who becomes another program waits for no module, and whoever of that process did was killed before. It may stay so
     // for ever: nobody is to hang on it again.
-    if apart::has_hung(&format!("/proc/{directory}/")) {
+    if task::is_changing(&directory) {
         return if is_young { Fate::Killed } else { Fate::WentOn };
     }
     if !is_there() {
@@ -233,6 +244,25 @@ mod tests {
                 let still = crate::requester::is_still(&host, &candidate, &|_, _| false);
                 assert!(is_it || still == crate::requester::Still::No);
             }
+        }
+    }
+
+    #[test]
+    fn who_needs_an_algorithm_waits_for_it_or_was_killed_a_moment_ago() {
+        let time = 500 * TICK;
+        const WAITS: &str = "[<0>] crypto_larval_wait+0x1/0x2\n[<0>] crypto_alg_mod_lookup+0x1/0x2\n";
+        for (stat, stack, young, old) in [
+            (Some(("D", 0, 499)), WAITS, true, true),
+            (Some(("D", 0, 499)), "", true, true),
+            (Some(("D", 0, 499)), "[<0>] io_schedule+0x1/0x2\n", false, false),
+            (Some(("S", 0, 499)), WAITS, false, false),
+            (Some(("D", 0x400, 499)), WAITS, true, false),
+            (Some(("D", 0, 501)), WAITS, true, false),
+            (None, "", true, false),
+        ] {
+            let (_root, host) = host(stat, stack);
+            let told = [true, false].map(|is_young| still_needs(&host, &Entry::sample(70, 71, time), is_young));
+            assert_eq!(told, [young, old], "{stat:?} {stack}");
         }
     }
 

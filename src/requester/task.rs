@@ -111,7 +111,7 @@ impl Describer<'_> {
     /// Everything but command line and control groups of thread `tid` of process `pid`. `None` if it is gone.
     pub fn describe(&mut self, pid: i32, tid: i32) -> Option<Task> {
         let host = self.host;
-        if is_changing(pid) {
+        if is_changing(&format!("{pid}/task/{tid}")) || is_changing(&pid.to_string()) {
             return None;
         }
         // All of it is the thread's own: of a process whose first thread has ended its files tell little.
@@ -162,7 +162,7 @@ impl Describer<'_> {
             }
             let known = self.parents.iter().find(|(parent, _)| parent.pid == pid).cloned();
             let Some((parent, next)) = known.or_else(|| self.read_parent(pid)) else {
-                return (parents, is_changing(pid));
+                return (parents, is_changing(&pid.to_string()));
             };
             parents.push(parent);
             pid = next;
@@ -171,7 +171,7 @@ impl Describer<'_> {
     }
 
     fn read_parent(&mut self, pid: i32) -> Option<(Parent, i32)> {
-        if is_changing(pid) {
+        if is_changing(&pid.to_string()) {
             return None;
         }
         let stat = Stat::read(self.host, &pid.to_string())?;
@@ -182,9 +182,10 @@ impl Describer<'_> {
     }
 }
 
-/// Whether one of those that hang on a process which is becoming another program did: so would the others.
-fn is_changing(pid: i32) -> bool {
-    ["stat", "task/", "exe", "ns/"].iter().any(|file| apart::has_hung(&format!("/proc/{pid}/{file}")))
+/// Whether one of the files of this process or, as `PID/task/TID`, of this thread did hang that do so while it becomes another
+/// program: so would the others. The rest wait for locks that others hold as well.
+pub fn is_changing(task: &str) -> bool {
+    ["stat", "stack", "wchan", "exe", "ns/"].iter().any(|file| apart::has_hung(&format!("/proc/{task}/{file}")))
 }
 
 /// The command line of a task, bounded; kernel threads have none.
@@ -211,10 +212,8 @@ pub fn executable(host: &Host, task: &str) -> Option<Text> {
 /// `PID/task/TID` of another one.
 pub fn some_thread(host: &Host, pid: i32, stat: &Stat) -> String {
     let others = if stat.is_headless() { threads(host, pid) } else { Vec::new() };
-    match others.into_iter().find(|&tid| tid != pid) {
-        Some(tid) => format!("{pid}/task/{tid}"),
-        None => pid.to_string(),
-    }
+    let others = others.into_iter().filter(|&tid| tid != pid).map(|tid| format!("{pid}/task/{tid}"));
+    others.into_iter().find(|task| executable(host, task).is_some()).unwrap_or_else(|| pid.to_string())
 }
 
 /// Whether that was said of something that is not there, of a task too.
@@ -355,7 +354,12 @@ mod tests {
         }
         // One of them becomes another program for ever.
         let describe = || Describer::new(&host).describe(9, 9).unwrap();
-        for (hangs, hides) in [(c"/proc/8/stat", true), (c"/proc/3/exe", true), (c"/proc/20/stat", false)] {
+        for (hangs, hides) in [
+            (c"/proc/8/stat", true),
+            (c"/proc/3/exe", true),
+            (c"/proc/20/stat", false),
+            (c"/proc/9/task/9/loginuid", false),
+        ] {
             let task = apart::ask(&host.opened(), || (apart::hang(hangs), describe()).1).unwrap();
             assert_eq!(task.known.hides, hides, "{hangs:?}");
         }

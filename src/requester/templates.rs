@@ -13,6 +13,9 @@ const AFTER: &[u8] = b"-all";
 /// What such a thread's name begins with.
 const THREAD: &[u8] = b"cryptomgr_";
 
+/// What the functions are called in which it is waited for (`crypto_alg_mod_lookup`, `crypto_larval_wait`, crypto/api.c).
+pub const LOOKUP: &[u8] = b" crypto_";
+
 /// Whether a task of that name may be such a thread. Anybody can take the name, and is then one of several.
 pub fn works_for_others(comm: &Text) -> bool {
     comm.as_bytes().starts_with(THREAD)

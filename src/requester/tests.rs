@@ -97,8 +97,11 @@ fn of_whom_something_hung_nobody_can_say_that_he_is_still_there() {
         (c"/proc/8/exe", Still::Yes),
         (c"/proc/7/exe", Still::Yes),
         // Whose own files hang becomes another program.
-        (c"/proc/7/task/7/status", Still::No),
+        (c"/proc/7/task/7/stack", Still::No),
         (c"/proc/7/task/7/stat", Still::No),
+        // For what others hold locks as well.
+        (c"/proc/7/task/7/cgroup", Still::Yes),
+        (c"/proc/7/task/7/cmdline", Still::Yes),
     ] {
         let candidate = Candidate { waits: true, ..Candidate::new(7, 7, Some(5)) };
         let work = || (apart::hang(hangs), is_still(&host, &candidate, &|_, _| false)).1;
@@ -128,19 +131,7 @@ fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who()
 }
 
 #[test]
-fn who_is_another_than_the_recorder_saw_hides_who_it_is() {
-    let host = Host::this();
-    let pid = i32::try_from(std::process::id()).unwrap();
-    let ours = nix::unistd::getuid().as_raw();
-    for (recorded, uid, hides) in
-        [(None, Some(ours), false), (Some(ours), Some(ours), false), (Some(ours + 1), None, true)]
-    {
-        let recorded = recorded.map(|uid| (uid, "ask".into()));
-        let candidate = Candidate { recorded, ..Candidate::new(pid, pid, None) };
-        let (task, _) = describe_all(&host, &[candidate], &wishes(false), &|_, _| false).remove(0);
-        assert_eq!((task.uid, task.known.hides), (uid, hides));
-    }
-    // Nothing more is known of who is gone, and it matters only of whom others work for.
+fn of_whom_others_work_for_what_is_missing_was_kept_from_us() {
     for is_principal in [false, true] {
         let candidate = Candidate { is_principal, ..Candidate::new(7, 7, None) };
         assert_eq!(candidate.into_recorded().known.hides, is_principal);

@@ -76,6 +76,12 @@ pub fn still_waits(host: &Host, task: &str) -> Option<bool> {
     None
 }
 
+/// Whether a task sleeps in functions whose names begin like this, as far as anybody may see.
+pub fn waits_within(host: &Host, task: &str, functions: &[u8]) -> bool {
+    let stack = host.glimpse(format!("/proc/{task}/stack"), MAX_STACK).unwrap_or_default();
+    stack.is_empty() || stack.windows(functions.len()).any(|window| window == functions)
+}
+
 /// So long a task is left alone between two looks at it.
 pub fn nap() {
     let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());

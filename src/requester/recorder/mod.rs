@@ -110,8 +110,13 @@ impl Recorder {
         self.ring().serve(entry, name, waited)
     }
 
+    /// Whether it writes down who asks: its first program is at its tracepoint, and can read the names.
+    pub fn is_well(&self) -> bool {
+        lstat(LINKS[0]).is_ok() && !self.is_blind()
+    }
+
     /// Whether the program can't read the names any more.
-    pub fn is_blind(&self) -> bool {
+    fn is_blind(&self) -> bool {
         self.ring().is_blind()
     }
 
