@@ -405,6 +405,9 @@ pub struct Record {
     /// What went wrong on the way and what was done instead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<String>,
+    /// What is told of those who asked was shortened, since it was too long; absent if it was not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shortened: bool,
     /// What came of it; absent in a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

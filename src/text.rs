@@ -13,10 +13,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(pub Vec<u8>);
 
+/// Ends a text that was shortened.
+const CUT: &str = "…";
+
 impl Text {
     /// The bytes as they came.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// At most `limit` bytes, of which the last are `…` if something was cut off; no character is cut in two.
+    #[must_use]
+    pub fn short(&self, limit: usize) -> Text {
+        let Some(start) = self.0.get(..limit.saturating_sub(CUT.len())).filter(|_| self.0.len() > limit) else {
+            return self.clone();
+        };
+        let length = match std::str::from_utf8(start) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            _ => start.len(),
+        };
+        Text([start.get(..length).unwrap_or_default(), CUT.as_bytes()].concat())
+    }
+
+    /// Whether it may have been shortened.
+    pub fn is_short(&self) -> bool {
+        self.0.ends_with(CUT.as_bytes())
     }
 
     /// The bytes that a printed form stands for; `None` if it is not such a form.
@@ -159,6 +180,16 @@ impl<'de> Deserialize<'de> for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_long_is_cut_between_characters() {
+        let short = |text: &[u8]| Text::from(text).short(8);
+        for (text, expected) in [("abcdefgh", "abcdefgh"), ("abcdefghi", "abcde…"), ("abcdüüü", "abcd…")] {
+            assert_eq!(short(text.as_bytes()), Text::from(expected));
+        }
+        assert_eq!(short(&[0xff; 9]), Text([&[0xff; 5][..], "…".as_bytes()].concat()));
+        assert!(short(b"abcdefghi").is_short() && !Text::from("abc").is_short());
+    }
 
     #[test]
     fn has_one_printable_form() {

@@ -137,6 +137,7 @@ pub(crate) mod samples {
             modules: Vec::new(),
             sysctl: Vec::new(),
             failures: Vec::new(),
+            shortened: false,
             outcome: Some(Outcome { status: 1, duration_us: 412, ..Outcome::default() }),
         }
     }

@@ -5,6 +5,7 @@
 //! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come,
 //! [`since`] those that came after a position that was written down.
 
+pub mod bounds;
 pub mod entry;
 pub mod follow;
 mod found;
@@ -103,7 +104,7 @@ pub fn write(host: &Host, record: &Record) {
 /// Memory answers at once.
 fn write_now(host: &Host, run: Result<&Directory, &io::Error>, record: &Record) {
     // What was not kept is told, so that it is known somewhere.
-    let json = entry::json(record).ok();
+    let json = bounds::json(record).ok();
     let kept = run.ok().zip(json.as_deref()).and_then(|(run, json)| keep(run, record, json).ok());
     let kept = kept.unwrap_or(Kept { to_tell: true, passed: None });
     if let Some(thinned) = &kept.passed {

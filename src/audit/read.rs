@@ -15,6 +15,8 @@ use crate::text::Text;
 const LINE_LIMIT: u64 = 1 << 20;
 /// What is kept of a foreign line.
 const FOREIGN_LIMIT: usize = 4096;
+/// Times and kinds are shorter: what goes by them would keep any number of longer ones.
+const WORD_LIMIT: usize = 64;
 /// Lines are nearly in order: helpers that wait for their delegate write late. Sorted are so many at a time,
 const WINDOW: usize = 4096;
 /// as long as they have no more bytes than this.
@@ -170,13 +172,16 @@ impl Source {
 }
 
 fn parse(line: &[u8]) -> Entry {
-    match Entry::parse(line) {
-        Entry::Foreign(Text(mut bytes)) => {
-            bytes.truncate(FOREIGN_LIMIT);
-            Entry::Foreign(Text(bytes))
-        }
-        entry => entry,
-    }
+    let is_ours = |entry: &Entry| {
+        let words = match entry {
+            Entry::Record(record) => [record.time.as_deref().unwrap_or_default(), "", ""],
+            Entry::Thinned(thinned) => [&*thinned.time, &*thinned.since, &*thinned.kind],
+            Entry::Foreign(_) => return false,
+        };
+        words.iter().all(|word| word.len() <= WORD_LIMIT)
+    };
+    let entry = Entry::parse(line);
+    if is_ours(&entry) { entry } else { Entry::Foreign(Text::from(line.get(..FOREIGN_LIMIT).unwrap_or(line))) }
 }
 
 impl Entries {

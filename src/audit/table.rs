@@ -99,7 +99,9 @@ impl Table {
                 Err(_) => old,
             },
         };
-        let to_tell = budget.admits(&slot, bytes, now);
+        // What was loaded stands there by its name, whatever else there is: it is not loaded again and again.
+        let has_loaded = record.outcome.as_ref().is_some_and(|outcome| !outcome.loaded.is_empty());
+        let to_tell = budget.admits(&slot, bytes, now) || has_loaded;
         if to_tell {
             slot.written = slot.written.saturating_add(1);
             budget.spend(bytes);
@@ -258,6 +260,17 @@ mod tests {
         assert!(kept.to_tell);
         assert_eq!(kept.passed.unwrap().thinned, 80);
         assert_eq!(machine.sums(), (21, 80, 0));
+        // What loaded something is written all the same.
+        (0..100).for_each(|_| drop(machine.ask(0, 8192, WINDOW)));
+        let mut record = record(b"x", 0);
+        for (loaded, is_written) in [(vec![], false), (vec![Text::from("x")], true)] {
+            record.outcome.as_mut().unwrap().loaded = loaded;
+            let mut line = entry::json(&record).unwrap();
+            line.resize(8192, b' ');
+            line.push(b'\n');
+            let kept = Table::lock(&machine.run, PATIENCE).unwrap().keep(&machine.run, &record, &line, WINDOW).unwrap();
+            assert_eq!(kept.to_tell, is_written);
+        }
     }
 
     #[test]

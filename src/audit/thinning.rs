@@ -8,13 +8,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::entry::Thinned;
-use crate::audit::who::{Who, short, symbol};
+use crate::audit::who::{Who, symbol};
 use crate::model::{Record, Request, Verdict};
 
 /// Length of a window, microseconds.
 pub const WINDOW: u64 = 60_000_000;
-/// So many of a kind are written in every window, whatever they cost.
+/// So many of a kind are written in every window, whatever they cost,
 pub const ALWAYS: u32 = 20;
+/// unless there are so many kinds that they take this many bytes: or whoever makes up new ones could wash all others out of
+/// the log.
+pub const CEILING: u64 = 2 << 20;
 /// So many bytes of records are written in a window before kinds that had their [`ALWAYS`] are counted.
 pub const BUDGET: u64 = 64 << 10;
 
@@ -93,7 +96,8 @@ impl Budget {
         if has_passed(self.began, now) {
             *self = Budget::new(self.key, now);
         }
-        slot.written < ALWAYS || self.spent.saturating_add(bytes) <= BUDGET
+        let limit = if slot.written < ALWAYS { CEILING } else { BUDGET };
+        self.spent.saturating_add(bytes) <= limit
     }
 
     /// It was written.
@@ -120,7 +124,7 @@ impl Slot {
             thinned: 1,
             since: time.clone(),
             time,
-            request: Request { name: short(&record.request.name, 128), caller: record.request.caller },
+            request: Request { name: record.request.name.short(128), caller: record.request.caller },
             one_name: true,
             verdict: short_verdict(&record.verdict),
             requester: Who::of(&record.requester),
@@ -161,7 +165,7 @@ fn short_verdict(verdict: &Verdict) -> Verdict {
         enforced: verdict.enforced,
         rule: verdict.rule.as_deref().map(|rule| shorten(rule, 64)),
         source: shorten(&verdict.source, 128),
-        module: verdict.module.as_ref().map(|module| short(module, 64)),
+        module: verdict.module.as_ref().map(|module| module.short(64)),
         reason: verdict.reason.as_deref().map(|reason| shorten(reason, 160)),
         carried_out: verdict.carried_out,
     }
@@ -204,6 +208,13 @@ mod tests {
         assert!(!budget.admits(&other, 1 << 10, 2000));
         assert!(budget.admits(&other, 1 << 10, 1000 + WINDOW));
         assert_eq!(budget, Budget::new(1, 1000 + WINDOW));
+        // New kinds without end.
+        let written = (0..10_000).filter(|&kind| {
+            let is_written = budget.admits(&Slot::new(kind, 1000 + WINDOW), 1 << 10, 1000 + WINDOW);
+            budget.spend(if is_written { 1 << 10 } else { 0 });
+            is_written
+        });
+        assert_eq!(written.count() as u64, CEILING >> 10);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Who {
 
     fn of_task(task: &Task) -> Who {
         let text = |text: &Option<Text>, is_wanted: bool, limit| {
-            text.as_ref().filter(|_| is_wanted).map(|text| short(text, limit))
+            text.as_ref().filter(|_| is_wanted).map(|text| text.short(limit))
         };
         let (exe, unit) = (text(&task.exe, true, 128), text(&task.unit, true, 96));
         let container = text(&task.container, unit.is_none(), 64);
@@ -61,39 +61,10 @@ pub fn symbol(requester: &Requester) -> Option<&[u8]> {
     requester.call_site.as_ref()?.0.split(|&byte| byte == b'+').next()
 }
 
-/// Ends a text that was shortened.
-const CUT: &str = "…";
-
-/// At most `limit` bytes, of which the last are `…` if something was cut off; no character is cut in two.
-pub fn short(text: &Text, limit: usize) -> Text {
-    let Some(start) = text.0.get(..limit.saturating_sub(CUT.len())).filter(|_| text.0.len() > limit) else {
-        return text.clone();
-    };
-    let length = match std::str::from_utf8(start) {
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        _ => start.len(),
-    };
-    Text([start.get(..length).unwrap_or_default(), CUT.as_bytes()].concat())
-}
-
-/// Whether a text may have been shortened.
-pub fn is_short(text: &Text) -> bool {
-    text.0.ends_with(CUT.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::Confidence;
-
-    #[test]
-    fn what_is_long_is_cut_between_characters() {
-        assert_eq!(short(&Text::from("abcdefgh"), 8), Text::from("abcdefgh"));
-        assert_eq!(short(&Text::from("abcdefghi"), 8), Text::from("abcde…"));
-        assert_eq!(short(&Text::from("abcdüüü"), 8), Text::from("abcd…"));
-        assert_eq!(short(&Text(vec![0xff; 9]), 8), Text([&[0xff; 5][..], "…".as_bytes()].concat()));
-        assert!(is_short(&short(&Text::from("abcdefghi"), 8)) && !is_short(&Text::from("abc")));
-    }
 
     #[test]
     fn several_candidates_are_what_they_have_in_common() {

@@ -131,6 +131,7 @@ fn json(host: &Host, kernel: &str, requester: Requester, judgement: Judgement, s
         modules: judgement.closure.modules,
         sysctl: settings,
         failures: judgement.failures,
+        shortened: false,
         outcome: None,
     };
     serde_json::to_string(&record).map_or_else(|error| format!("guard: {error}\n"), |line| line + "\n")

@@ -1,11 +1,12 @@
 //! `guard enable` and `guard disable`: the kernel's helper, ours or the former one.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::{Common, apply, exit, hooks, tables, umh};
@@ -20,6 +21,8 @@ use crate::requester::{self, recorder};
 /// Where the former helper's path is kept until it is given back. It need not survive a reboot: then the kernel has its
 /// own default again.
 const FORMER: &str = "/run/modprobe-guard/former-helper";
+/// Its name below [`RUN`].
+const FORMER_NAME: &str = "former-helper";
 /// The kernel's default if it was built without another (CONFIG_MODPROBE_PATH).
 const KERNELS_OWN: &str = "/sbin/modprobe";
 /// How long the helper may take to prove that it runs.
@@ -242,13 +245,9 @@ fn former(host: &Host) -> String {
 }
 
 fn remember(host: &Host, current: &str) -> Result<(), String> {
-    let keep = || -> std::io::Result<()> {
-        let directory = host.shown(RUN);
-        if !directory.is_dir() {
-            std::fs::create_dir(&directory)?;
-            std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
-        }
-        std::fs::write(host.shown(FORMER), format!("{current}\n"))
+    let keep = || {
+        let run = host.own_directory(RUN, Some(Mode::S_IRWXU))?;
+        run.replace_with_mode(FORMER_NAME, format!("{current}\n").as_bytes(), Mode::S_IRUSR | Mode::S_IWUSR)
     };
     // Without it, disable falls back on the kernel's own default: only another value would be lost.
     match keep() {

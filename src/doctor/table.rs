@@ -36,7 +36,12 @@ impl Table {
     fn read(case: &Case) -> Option<Table> {
         let number = |path: &str| case.host.number(path);
         let statistics = statistics(case);
-        let sum = |name: &str| statistics.iter().filter(|(column, _)| column == name).map(|(_, value)| value).sum();
+        let sum = |name: &str| {
+            statistics
+                .iter()
+                .filter(|(column, _)| column == name)
+                .fold(0, |sum: u64, (_, value)| sum.saturating_add(*value))
+        };
         Some(Table {
             count: number(COUNT)?,
             max: number(MAX)?,
@@ -108,7 +113,7 @@ pub fn look(case: &Case) -> Seen {
 }
 
 fn with_statistics(case: &Case, table: &Table, mut finding: Finding) -> Finding {
-    if table.dropped + table.evicted + table.not_inserted > 0 {
+    if table.dropped.max(table.evicted).max(table.not_inserted) > 0 {
         finding = finding.evidence(format!(
             "{}: {} dropped, {} evicted early, {} not inserted since the module was loaded",
             case.shown(STATISTICS),

@@ -149,12 +149,20 @@ pub fn starved() -> i64 {
     STARVED.load(Ordering::SeqCst).saturating_add(now)
 }
 
-/// Whether something below `directory` hung in this work before, and is left out now.
-pub fn has_hung(directory: &str) -> bool {
+/// Whether something like that hung in this work before, and is left out now.
+pub fn has_hung(is_it: impl Fn(&[u8]) -> bool) -> bool {
+    of_refused(|refused| refused.hung.iter().any(|what| is_it(what.as_bytes())))
+}
+
+/// Whether nothing is touched in this work any more.
+pub fn touches_nothing() -> bool {
+    of_refused(|refused| refused.all)
+}
+
+fn of_refused(is_so: impl FnOnce(&Refused) -> bool) -> bool {
     // SAFETY: what is current stays there until the work is done or given up.
     let common = unsafe { CURRENT.get().as_ref() };
-    common
-        .is_some_and(|common| common.refused.hung.iter().any(|what| what.as_bytes().starts_with(directory.as_bytes())))
+    common.is_some_and(|common| is_so(common.refused))
 }
 
 /// Makes a call that may never come back, of what messages and later work know as `what`. Outside of [`ask`] that is all.
@@ -327,12 +335,13 @@ mod tests {
         let short = Duration::from_millis(20);
         let work = || {
             let kept: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
-            let first = (hang(c"/first/file"), has_hung("/first/"), has_hung("/other/"));
-            (kept.concat().len(), first, hang(c"/second"))
+            let first =
+                (hang(c"/first/file"), has_hung(|what| what == b"/first/file"), has_hung(|what| what == b"/other"));
+            (kept.concat().len(), first, hang(c"/second"), touches_nothing())
         };
         let timed_out = io::ErrorKind::TimedOut;
-        assert_eq!(ask_for(short, &[], work), Some((2890, (timed_out, true, false), timed_out)));
-        assert!(!has_hung("/first/"));
+        assert_eq!(ask_for(short, &[], work), Some((2890, (timed_out, true, false), timed_out, false)));
+        assert!(!has_hung(|_| true));
     }
 
     #[test]
@@ -341,9 +350,10 @@ mod tests {
         let names: Vec<CString> = (0..100).map(|number| CString::new(number.to_string()).unwrap()).collect();
         let work = || {
             begun.set(begun.get() + 1);
-            names.iter().map(|name| hang(name)).filter(|kind| *kind == io::ErrorKind::TimedOut).count()
+            let count = names.iter().map(|name| hang(name)).filter(|kind| *kind == io::ErrorKind::TimedOut).count();
+            (count, touches_nothing())
         };
-        assert_eq!(ask_for(Duration::from_millis(20), &[], work), Some(100));
+        assert_eq!(ask_for(Duration::from_millis(20), &[], work), Some((100, true)));
         assert_eq!(begun.get(), HANGS + 2);
     }
 

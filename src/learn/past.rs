@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::audit::Entry;
-use crate::audit::who::{Who, short};
+use crate::audit::who::Who;
 use crate::model::{Action, Closure, Files, ModuleState, Parent, Record, Requester, Task};
 use crate::policy::{Policy, decide};
 use crate::text::Text;
@@ -135,7 +135,7 @@ impl<'a> Judge<'a> {
         let (who_is, who) = name.map_or(("unknown", None), |(kind, name)| (kind, Some(name)));
         let change = Change {
             verdict: if is_blocked { "block" } else { "allow" },
-            request: short(&request.name, 128),
+            request: request.name.short(128),
             who,
             who_is,
             uid,

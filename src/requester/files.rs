@@ -58,12 +58,13 @@ impl<'a> Executables<'a> {
 
     /// Which of them the executable of a process or, as `PID/task/TID`, of a thread is.
     pub fn of(&self, host: &Host, task: &str) -> Files {
-        let Some(shown) = task::executable(host, task) else {
+        let Ok(identity) = host.glimpse_identity(format!("/proc/{task}/exe")) else {
             // A kernel thread runs no file.
             let is_none = task::Stat::read(host, task).is_some_and(|stat| stat.is_kernel_thread);
             return Files { are: Vec::new(), complete: is_none };
         };
-        let Ok(identity) = host.glimpse_identity(format!("/proc/{task}/exe")) else { return Files::default() };
+        // A path that is too long to be shown is none of those that are named.
+        let shown = task::executable(host, task).unwrap_or_default();
         let (mut are, mut complete) = (Vec::new(), !self.incomplete);
         for named in &self.files {
             if named.is(shown.as_bytes(), &identity) {
@@ -75,10 +76,9 @@ impl<'a> Executables<'a> {
         Files { are, complete }
     }
 
-    /// Which of them the executables of all `parents` of `pid` are; the last of them is PID 1 or a child of the kernel's.
+    /// Which of them the executables of all `parents` of `pid` are.
     pub fn of_all(&self, host: &Host, pid: i32, parents: &[Parent]) -> Files {
-        let reaches_the_top = parents.last().map_or(pid, |parent| parent.pid) <= 2;
-        let mut together = Files { are: Vec::new(), complete: reaches_the_top && !self.incomplete };
+        let mut together = Files { are: Vec::new(), complete: reach_the_top(pid, parents) && !self.incomplete };
         for parent in parents {
             let pid = parent.pid.to_string();
             let task = match task::Stat::read(host, &pid) {
@@ -138,6 +138,11 @@ impl Named<'_> {
         let Some((place, mount)) = &self.place else { return false };
         mount.is_some() && *mount == identity.mount && shown.strip_suffix(DELETED) == Some(place)
     }
+}
+
+/// Whether these are all parents of `pid`: the last of them is PID 1 or kthreadd.
+fn reach_the_top(pid: i32, parents: &[Parent]) -> bool {
+    parents.last().map_or(pid, |parent| parent.pid) <= 2
 }
 
 fn real_path(file: &std::fs::File) -> std::io::Result<Vec<u8>> {
@@ -224,8 +229,21 @@ mod tests {
         assert_eq!(executables.of(&host, &pid.to_string()), Files { are: expected.clone(), complete: is_host });
         let parents = [Parent { pid, ..Parent::default() }];
         assert_eq!(executables.of_all(&host, 70, &parents), Files { are: expected, complete: false });
-        let none = Executables::new(&host, &[]);
-        // Of somebody whose parents could not be read.
-        assert_eq!((none.of_all(&host, 1, &[]).complete, none.of_all(&host, 70, &[]).complete), (is_host, false));
+    }
+
+    #[test]
+    fn parents_that_could_not_be_read_are_not_all() {
+        let parents = |pids: &[i32]| pids.iter().map(|&pid| Parent { pid, ..Parent::default() }).collect::<Vec<_>>();
+        for (pid, above, expected) in [
+            (1, &[][..], true),
+            (2, &[], true),
+            (70, &[], false),
+            (70, &[60], false),
+            (70, &[60, 1], true),
+            (70, &[2], true),
+            (1, &[60], false),
+        ] {
+            assert_eq!(reach_the_top(pid, &parents(above)), expected, "{pid} {above:?}");
+        }
     }
 }

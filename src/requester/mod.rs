@@ -15,7 +15,7 @@ pub mod task;
 mod templates;
 mod waiting;
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -25,6 +25,7 @@ use crate::host::{Host, apart};
 use crate::invocation::ParentKind;
 use crate::model::{Caller, Confidence, Files, FoundBy, Known, Requester, Task};
 use crate::text::Text;
+use blocked::Blocked;
 use cgroup::Groups;
 use files::Executables;
 use recorded::Failed;
@@ -32,11 +33,16 @@ use recorder::Recorder;
 
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
+/// How much if rules ask who, and nobody was found who waits though somebody must: that nobody does is to be certain.
+const SEARCH_ALL: Duration = Duration::from_millis(500);
 /// How much of it to find the name of an address.
 const SYMBOLS: Duration = Duration::from_millis(200);
 /// If more than so many may have asked, these, the youngest, are described, and of the others there is what the recorder
 /// knows: each costs some thirty system calls. All are, if rules ask who.
 const DESCRIBED: usize = 8;
+/// If rules ask who, one that runs on a processor at each look gets so many more in all, some 0.5 s, to go to sleep: who asks is
+/// on its way there, and who became another program by then is not.
+const FURTHER_LOOKS: usize = 50;
 /// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
 /// for from a kworker (kernel/umh.c).
 const KTHREADD: i32 = 2;
@@ -115,7 +121,7 @@ struct Candidate {
     recorded: Option<(u32, Text)>,
     /// Where in the kernel it waits.
     call_site: Option<Text>,
-    /// It did not ask: a thread of the kernel's did, maybe for it.
+    /// It did not ask, as far as anybody knows: a thread of the kernel's did, maybe for it.
     is_principal: bool,
 }
 
@@ -168,13 +174,14 @@ impl Default for Searched {
 pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Requester {
     // If describing them hangs, they are not searched for again: a request is served once.
     let found = OnceCell::new();
+    let further = wishes.rules.then(|| Cell::new(FURTHER_LOOKS));
     let described = apart::ask(&host.opened(), || {
         if found.get().is_none() {
-            let _ = found.set(search(host, name, caller, parent));
+            let _ = found.set(search(host, name, caller, parent, wishes));
         }
         let Some(Found { candidates, recorder, .. }) = found.get() else { return Vec::new() };
         let has_asked_since = |tid, time| recorder.is_some_and(|recorder| recorder.has_asked_since(tid, time));
-        describe_all(host, candidates, wishes, &has_asked_since)
+        describe_all(host, candidates, wishes, &Look { has_asked_since: &has_asked_since, further: further.as_ref() })
     });
     let Found { searched, candidates, recorder } = found.into_inner().unwrap_or_default();
     let have_asked: Vec<bool> = candidates.iter().map(|one| !one.is_principal).collect();
@@ -203,52 +210,69 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
 }
 
 /// Each that may have asked.
-fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent) -> Found {
+fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Found {
     if caller != Caller::Kernel {
         let (searched, candidates) = parent::search(host, caller, parent);
         return Found { searched, candidates, recorder: None };
     }
-    recorded::search(host, name, parent).unwrap_or_else(|Failed { why, recorder }| {
+    recorded::search(host, name, parent).unwrap_or_else(|Failed { why, recorder, is_lost }| {
         let is_another = |tid| recorder.is_some_and(|recorder| recorder.has_asked_for_another(tid, name));
-        let search = || blocked::search(host, parent, SEARCH, is_another);
-        let (mut searched, mut candidates) = search();
-        if recorder.is_some() && candidates.is_empty() && parent.is_waited_for() {
-            // Somebody may have been on the way to sleep.
-            waiting::nap();
-            (searched, candidates) = search();
-            // Whoever waits is seen: by the recorder, or by his stack if that missed him.
-            searched.nobody_waits =
-                candidates.is_empty() && !task::processes(host).is_empty() && waiting::can_be_seen(host);
+        let search = |patience| blocked::search(host, parent, patience, is_another);
+        let Blocked { mut searched, mut candidates, mut is_cut } = search(SEARCH);
+        // Whoever waits is seen: by the recorder, or by his stack if that missed him.
+        if recorder.is_some() && parent.is_waited_for() {
+            if candidates.is_empty() {
+                // Somebody may have been on the way to sleep.
+                waiting::nap();
+                Blocked { searched, candidates, is_cut } = search(if wishes.rules { SEARCH_ALL } else { SEARCH });
+            }
+            if candidates.is_empty() {
+                let is_certain = || !is_cut && !task::processes(host).is_empty() && waiting::can_be_seen(host);
+                // Where so much hangs that nobody can be looked at, that was done by whoever asked.
+                searched.nobody_waits = apart::touches_nothing() || is_certain();
+            } else if is_lost {
+                candidates.push(Candidate::lost());
+                searched.confidence = Confidence::Ambiguous;
+            }
         }
         searched.recorder = Some(why);
         Found { searched, candidates, recorder }
     })
 }
 
-/// What is known of each of `candidates`, and whether it is still there. `has_asked_since`: whether a thread has asked for
-/// anything after that time.
-fn describe_all(
-    host: &Host,
-    candidates: &[Candidate],
-    wishes: &Wishes<'_>,
-    has_asked_since: &dyn Fn(i32, u64) -> bool,
-) -> Vec<(Task, Still)> {
+/// What is known of each of `candidates`, and whether it is still there.
+fn describe_all(host: &Host, candidates: &[Candidate], wishes: &Wishes<'_>, look: &Look<'_>) -> Vec<(Task, Still)> {
     let mut describer = task::Describer::new(host);
     let executables = (!wishes.executables.is_empty()).then(|| Executables::new(host, &wishes.executables));
+    let at_once = Look { further: None, ..*look };
     let described = candidates.iter().enumerate().map(|(at, candidate)| {
         let wanted = at < wishes.described() && !candidate.is_past;
         let task = wanted.then(|| describe(host, &mut describer, executables.as_ref(), candidate, wishes)).flatten();
         // Looked at last: what was read was all read of this one, or it counts for nothing.
-        let still = if candidate.is_past {
-            Still::No
-        } else if wanted {
-            is_still(host, candidate, has_asked_since)
-        } else {
-            Still::Unsure
+        let still = match wanted {
+            true => is_still(host, candidate, &at_once),
+            false if candidate.is_past => Still::No,
+            false => Still::Unsure,
         };
-        (task.filter(|_| still == Still::Yes).unwrap_or_else(|| candidate.clone().into_recorded()), still)
+        (task, still)
     });
-    described.collect()
+    let mut described: Vec<_> = described.collect();
+    // Where somebody waits it matters little whether the others do.
+    let waits = |((_, still), candidate): (&(Option<Task>, Still), &Candidate)| *still == Still::Yes && candidate.waits;
+    if look.further.is_some() && !described.iter().zip(candidates).any(waits) {
+        for ((_, still), candidate) in
+            described.iter_mut().zip(candidates).filter(|((_, still), _)| *still == Still::Unsure)
+        {
+            *still = is_still(host, candidate, look);
+        }
+    }
+    let known = described.into_iter().zip(candidates).map(|((task, still), candidate)| {
+        let mut task = task.filter(|_| still == Still::Yes).unwrap_or_else(|| candidate.clone().into_recorded());
+        // One who asks, as far as the recorder knows, and beside whom so much hangs that nobody can be looked at.
+        task.known.hides |= candidate.asked.is_some() && apart::touches_nothing();
+        (task, still)
+    });
+    known.collect()
 }
 
 fn describe(
@@ -315,12 +339,18 @@ impl Candidate {
         }
     }
 
+    /// Somebody of whom nothing is known any more, and who may have seen to that.
+    fn lost() -> Candidate {
+        Candidate { is_principal: true, ..Candidate::new(0, 0, None) }
+    }
+
     /// All that is known of one who is no longer there.
     fn into_recorded(self) -> Task {
         let (uid, comm) = self.recorded.unzip();
         // Who waits for a thread of the kernel's is there as long as that needs modules, if it is not killed.
         let known = Known { hides: self.is_principal, ..Known::default() };
-        Task { pid: Some(self.pid), tid: Some(self.tid), uid, comm, known, ..Task::default() }
+        let number = |id: i32| (id > 0).then_some(id);
+        Task { pid: number(self.pid), tid: number(self.tid), uid, comm, known, ..Task::default() }
     }
 }
 
@@ -335,9 +365,19 @@ enum Still {
     Unsure,
 }
 
+/// How to tell whether one that may have asked is still there.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    /// Whether a thread has asked for anything after that time, nanoseconds since boot.
+    has_asked_since: &'a dyn Fn(i32, u64) -> bool,
+    /// So many looks more are taken, over all of them, at who runs on a processor at each; who does so then has gone on. `None`:
+    /// it may be either.
+    further: Option<&'a Cell<usize>>,
+}
+
 /// Whether it is what was found, not a successor of its number, and if it waits, that it does so still, for the same answer:
 /// who goes on may run another program by now.
-fn is_still(host: &Host, candidate: &Candidate, has_asked_since: &dyn Fn(i32, u64) -> bool) -> Still {
+fn is_still(host: &Host, candidate: &Candidate, look: &Look<'_>) -> Still {
     let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
     // Who becomes another program waits for no module.
     let hangs = task::is_changing(&directory);
@@ -354,10 +394,11 @@ fn is_still(host: &Host, candidate: &Candidate, has_asked_since: &dyn Fn(i32, u6
         return Still::No;
     }
     // While it was looked at there was time to become another program, and to wait for another module.
-    match waiting::still_waits(host, &directory) {
-        Some(true) if candidate.asked.is_some_and(|time| has_asked_since(candidate.tid, time)) => Still::No,
+    match waiting::still_waits(host, &directory, look.further) {
+        Some(true) if candidate.asked.is_some_and(|time| (look.has_asked_since)(candidate.tid, time)) => Still::No,
         Some(true) => Still::Yes,
         Some(false) => Still::No,
+        None if look.further.is_some() => Still::No,
         None => Still::Unsure,
     }
 }

@@ -1,6 +1,8 @@
 //! Who asked, by what the recorder wrote down.
 
-use crate::host::Host;
+use std::cell::Cell;
+
+use crate::host::{Host, apart};
 use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
 use crate::requester::waiting::{Waiting, look, nap, waits_within};
@@ -25,6 +27,8 @@ pub(super) struct Failed {
     pub why: String,
     /// The recorder, if it is there and well.
     pub recorder: Option<&'static Recorder>,
+    /// It may have been somebody of whom the recorder knows no more, or who is gone for too long.
+    pub is_lost: bool,
 }
 
 /// Finds each task that may have asked for `name`.
@@ -32,9 +36,8 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     // Unmapping it would make every processor that we ran on forget its translations, a moment before we end.
     let recorder: &'static Recorder = match Recorder::open() {
         Ok(recorder) => Box::leak(Box::new(recorder)),
-        Err(why) => return Err(Failed { why, recorder: None }),
+        Err(why) => return Err(Failed { why, recorder: None, is_lost: false }),
     };
-    let failed = |why: &str| Failed { why: why.into(), recorder: recorder.is_well().then_some(recorder) };
     // A request that nobody waits for is started from kthreadd, any other from a kworker (kernel/umh.c).
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
@@ -43,32 +46,33 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
-    let found = settle(open, look, |over| _ = recorder.serve(over, name, waited));
-    let mut found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
-    // The only one may have been killed while it waited and have asked for more on its way out, and it may wait for that.
-    if let ([(entry, candidate)], true) = (&mut found[..], waited)
-        && recorder.has_asked_since(entry.tid, entry.time)
-    {
-        if started.saturating_sub(entry.time) > GONE {
-            found.clear();
-        } else {
-            candidate.is_past = true;
-        }
-    }
+    let is_lost = Cell::new(recorder.has_lost(started.saturating_sub(GONE)));
+    let found = settle(open, look, |over, fate| match fate {
+        Fate::WentOn => _ = recorder.serve(over, name, waited),
+        _ => is_lost.set(true),
+    });
+    let failed = |why: &str| Failed {
+        why: why.into(),
+        recorder: recorder.is_well().then_some(recorder),
+        is_lost: is_lost.get(),
+    };
+    let found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
     let Some(((first, _), others)) = found.split_first() else {
         return Err(failed("the recorder holds no such request"));
     };
+    let for_others = found.iter().any(|(entry, _)| templates::works_for_others(&entry.comm));
+    let principals = if for_others { principals(host, recorder, name, started) } else { Vec::new() };
+    // Last: if something hangs on the way all of it is done anew, and this can be done once.
     if others.is_empty() && !recorder.serve(first, name, waited) {
         return Err(failed("the recorder's only such request was taken by another helper"));
     }
-    let for_others = found.iter().any(|(entry, _)| templates::works_for_others(&entry.comm));
-    let principals = if for_others { principals(host, recorder, name, started) } else { Vec::new() };
     let is_certain = others.is_empty() && principals.is_empty();
     searched.confidence = if is_certain { Confidence::Exact } else { Confidence::Ambiguous };
     if others.iter().all(|(other, _)| other.call_site == first.call_site) {
-        // To look up an address takes longer than all else: it is done for one who is certain.
-        searched.address = others.is_empty().then_some(first.call_site);
+        // To look up an address takes a hundred times as long as all else, and who is killed while he waits costs nobody
+        // anything but us. Those who wait show it themselves.
+        searched.address = (others.is_empty() && !waited).then_some(first.call_site);
         searched.call_site = found.iter().find_map(|(_, candidate)| candidate.call_site.clone());
     }
     let candidates = found.into_iter().map(|(_, candidate)| candidate).chain(principals).collect();
@@ -77,26 +81,27 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
 
 /// For whom a thread of the kernel's may have asked for `name`, for which a helper was started at that time.
 fn principals(host: &Host, recorder: &Recorder, name: &[u8], started: u64) -> Vec<Candidate> {
-    let mut entries = recorder.all_about(|asked| templates::needs(asked, name));
-    entries.retain(|entry| {
-        let is_young = started.saturating_sub(entry.time) <= GONE;
-        entry.time <= started && !recorder.has_asked_since(entry.tid, entry.time) && still_needs(host, entry, is_young)
-    });
-    entries.truncate(MAX_CANDIDATES);
+    let entries = recorder.all_about(|asked| templates::needs(asked, name));
+    let may_need =
+        |entry: &Entry| entry.time <= started && still_needs(host, entry, started.saturating_sub(entry.time) <= GONE);
     let principal = |entry: Entry| Candidate {
         recorded: Some((entry.uid, entry.comm)),
         is_principal: true,
         ..Candidate::new(entry.pid, entry.tid, Some(entry.time / TICK))
     };
-    entries.into_iter().map(principal).collect()
+    entries.into_iter().filter(may_need).take(MAX_CANDIDATES).map(principal).collect()
 }
 
 /// Whether one that asked for an algorithm waits for it still, or was killed a moment ago.
 fn still_needs(host: &Host, entry: &Entry, is_young: bool) -> bool {
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
+    if task::is_changing(&directory) {
+        return is_young;
+    }
     let stat = task::Stat::read(host, &directory);
     let Some(stat) = stat.filter(|stat| stat.started <= entry.time / TICK && !stat.is_ending) else { return is_young };
-    stat.state == b'D' && waits_within(host, &directory, templates::LOOKUP)
+    // Who is killed goes on, and may ask for more on the way out.
+    !entry.is_past && stat.state == b'D' && waits_within(host, &directory, templates::LOOKUP)
 }
 
 /// What became of a task that made a request.
@@ -114,14 +119,14 @@ enum Fate {
     Gone,
 }
 
-/// Looks at each that has made such a request, and keeps those that may be the one. `is_over` is told of each that
-/// is answered: or every helper that comes would look at it again.
-fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Entry)) -> Vec<(Entry, Fate)> {
+/// Looks at each that has made such a request, and keeps those that may be the one. `is_over` is told of all others.
+fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Entry, &Fate)) -> Vec<(Entry, Fate)> {
     let stays = |(entry, fate): &(Entry, Fate)| {
-        if *fate == Fate::WentOn {
-            is_over(entry);
+        let is_over_now = matches!(fate, Fate::WentOn | Fate::Gone);
+        if is_over_now {
+            is_over(entry, fate);
         }
-        !matches!(fate, Fate::WentOn | Fate::Gone)
+        !is_over_now
     };
     let looked_at = open.into_iter().map(|entry| {
         let fate = look(&entry);
@@ -142,6 +147,10 @@ fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Ent
 
 /// See [`Fate`]; `is_young`: one that is gone may have been killed while it waited for us.
 fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
+    if apart::touches_nothing() {
+        // Whoever it was may be this one.
+        return Fate::Killed;
+    }
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
     // A successor of its number can only have started after it.
     let is_there = || {
@@ -160,6 +169,10 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     if !waited {
         return Fate::Waits(None);
     }
+    // Who was not killed asks for one thing at a time.
+    if entry.is_past {
+        return Fate::WentOn;
+    }
     match look(host, &directory) {
         Waiting::Yes(call_site) => Fate::Waits(call_site),
         // One that runs for long can't be told from one that is about to wait.
@@ -173,6 +186,7 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
 fn candidate(entry: Entry, fate: Fate, waits: bool) -> (Entry, Candidate) {
     let candidate = Candidate {
         waits,
+        is_past: entry.is_past,
         asked: Some(entry.time),
         recorded: Some((entry.uid, entry.comm.clone())),
         call_site: if let Fate::Waits(call_site) = fate { call_site } else { None },
@@ -183,7 +197,7 @@ fn candidate(entry: Entry, fate: Fate, waits: bool) -> (Entry, Candidate) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::ffi::CString;
 
     use super::*;
 
@@ -228,7 +242,8 @@ mod tests {
                 let entry = Entry::sample(70, 71, time);
                 let look = |entry: &Entry| fate(&host, waited, is_young, entry);
                 let over = Cell::new(0);
-                let found = settle(vec![entry], look, |_| over.set(over.get() + 1));
+                let found =
+                    settle(vec![entry], look, |_, fate| over.set(over.get() + u32::from(*fate == Fate::WentOn)));
                 assert_eq!(!found.is_empty(), expected, "{stat:?} {stack} {waited} {is_young}");
                 // Of one who is gone another helper may still have to find out that it was killed.
                 let went_on = stat.is_some_and(|(state, flags, _)| state == "S" && flags == 0) && waited;
@@ -241,9 +256,24 @@ mod tests {
                 assert_eq!(candidate.recorded, Some((1000, "ask".into())));
                 // What is told of it is told of nobody else.
                 let is_it = stat.is_some_and(|(_, _, started)| started <= 500);
-                let still = crate::requester::is_still(&host, &candidate, &|_, _| false);
+                let still = crate::requester::is_still(&host, &candidate, &crate::requester::tests::NEVER);
                 assert!(is_it || still == crate::requester::Still::No);
             }
+        }
+    }
+
+    #[test]
+    fn where_nobody_can_be_looked_at_it_may_be_anybody() {
+        let (_root, host) = host(Some(("S", 0, 499)), "[<0>] do_nanosleep+0x1/0x2\n");
+        let entry = Entry::sample(70, 71, 500 * TICK);
+        let others: Vec<_> =
+            (80..90).map(|pid| CString::new(format!("/proc/{pid}/task/{pid}/stat")).unwrap()).collect();
+        for (hanging, expected) in [(1, Fate::WentOn), (10, Fate::Killed)] {
+            let work = || {
+                others.iter().take(hanging).for_each(|other| _ = apart::hang(other));
+                fate(&host, true, false, &entry)
+            };
+            assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hanging}");
         }
     }
 
@@ -275,7 +305,7 @@ mod tests {
                 looks.set(looks.get() + 1);
                 Fate::Runs
             };
-            let found = settle(entries(count), look, |_| panic!("none is over"));
+            let found = settle(entries(count), look, |_, _| panic!("none is over"));
             assert_eq!((looks.get(), found.len()), (last, usize::try_from(count).unwrap().min(MAX_CANDIDATES)));
         }
         // One that went to sleep, and one that turned out to have been answered.
@@ -289,7 +319,7 @@ mod tests {
             }
         };
         let over = Cell::new(None);
-        let found = settle(entries(3), look, |entry| over.set(Some(entry.tid)));
+        let found = settle(entries(3), look, |entry, _| over.set(Some(entry.tid)));
         assert_eq!((looks.get(), over.get()), (6, Some(0)));
         assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), [1, 2]);
         assert!(found.iter().all(|(_, fate)| *fate == Fate::Waits(None)));

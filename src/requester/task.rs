@@ -14,7 +14,10 @@ use crate::text::Text;
 
 /// At most so many parents are followed: deeper trees exist, but nobody reads them.
 const MAX_PARENTS: usize = 32;
-/// At most so many bytes of a command line are kept; a record stays small whatever a process writes there.
+/// So often somebody may get another parent while his parents are looked at.
+const TRIES: u32 = 8;
+/// At most so many bytes of a path are kept, and of a command line; a record stays small whatever a process writes there.
+const MAX_PATH: usize = 512;
 const MAX_CMDLINE: usize = 4096;
 /// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen. Of a
 /// longer path it shows the beginning, and nothing at all in 5.10.
@@ -93,13 +96,23 @@ impl Stat {
     }
 }
 
+/// One that is a parent of somebody.
+#[derive(Clone)]
+struct Ancestor {
+    is: Parent,
+    /// Its own parent.
+    parent: i32,
+    /// Start, in clock ticks since boot.
+    started: u64,
+}
+
 /// Describes tasks of one moment: what they have in common is read once.
 pub struct Describer<'a> {
     host: &'a Host,
     /// Mount and network namespace of PID 1, if the processes that we see are the host's: then these are the host's too.
     of_host: OnceCell<[Option<Text>; 2]>,
-    /// Processes that are parents of somebody, and their own parents.
-    parents: Vec<(Parent, i32)>,
+    /// Processes that are parents of somebody.
+    parents: Vec<Ancestor>,
 }
 
 impl Describer<'_> {
@@ -131,13 +144,13 @@ impl Describer<'_> {
         };
         let (auid, auid_is_known) = login("loginuid");
         let [mntns, netns] = [namespace("mnt", mount), namespace("net", network)];
-        let (parents, hides) = self.parents(stat.parent);
+        let (parents, hides) = self.parents(&directory, &stat);
         let known = Known { auid: auid_is_known, hides, ..Known::default() };
         Some(Task {
             pid: Some(pid),
             tid: Some(tid),
             comm: Some(stat.comm),
-            exe: executable(host, &directory),
+            exe: executable(host, &directory).map(|path| path.short(MAX_PATH)),
             uid,
             euid,
             auid,
@@ -153,30 +166,39 @@ impl Describer<'_> {
         })
     }
 
-    /// `pid` and its parents, nearest first, and whether somebody keeps some of them from us.
-    fn parents(&mut self, mut pid: i32) -> (Vec<Parent>, bool) {
-        let mut parents = Vec::new();
+    /// The parents of `child`, of which this is known, nearest first, and whether somebody keeps some of them from us.
+    fn parents(&mut self, child: &str, stat: &Stat) -> (Vec<Parent>, bool) {
+        let (mut parents, mut child) = (Vec::new(), child.to_owned());
+        let (mut pid, mut started, mut tries) = (stat.parent, stat.started, TRIES);
         while pid > 0 {
             if parents.len() >= MAX_PARENTS {
                 return (parents, true);
             }
-            let known = self.parents.iter().find(|(parent, _)| parent.pid == pid).cloned();
-            let Some((parent, next)) = known.or_else(|| self.read_parent(pid)) else {
-                return (parents, is_changing(&pid.to_string()));
-            };
-            parents.push(parent);
-            pid = next;
+            let known = self.parents.iter().find(|one| one.is.pid == pid).cloned();
+            // Whoever is younger than its child has the number after another.
+            if let Some(ancestor) = known.or_else(|| self.read_parent(pid)).filter(|one| one.started <= started) {
+                parents.push(ancestor.is);
+                (child, pid, started) = (pid.to_string(), ancestor.parent, ancestor.started);
+                continue;
+            }
+            // It may have ended since it was read whose child this is: then it is another one's now.
+            let now = Stat::read(self.host, &child).map_or(pid, |stat| stat.parent);
+            if now == pid || tries == 0 {
+                return (parents, tries == 0 || is_changing(&pid.to_string()));
+            }
+            (pid, tries) = (now, tries.saturating_sub(1));
         }
         (parents, false)
     }
 
-    fn read_parent(&mut self, pid: i32) -> Option<(Parent, i32)> {
+    fn read_parent(&mut self, pid: i32) -> Option<Ancestor> {
         if is_changing(&pid.to_string()) {
             return None;
         }
         let stat = Stat::read(self.host, &pid.to_string())?;
-        let exe = executable(self.host, &some_thread(self.host, pid, &stat));
-        let read = (Parent { pid, comm: Some(stat.comm), exe }, stat.parent);
+        let exe = executable(self.host, &some_thread(self.host, pid, &stat)).map(|path| path.short(MAX_PATH));
+        let is = Parent { pid, comm: Some(stat.comm), exe };
+        let read = Ancestor { is, parent: stat.parent, started: stat.started };
         self.parents.push(read.clone());
         Some(read)
     }
@@ -185,7 +207,10 @@ impl Describer<'_> {
 /// Whether one of the files of this process or, as `PID/task/TID`, of this thread did hang that do so while it becomes another
 /// program: so would the others. The rest wait for locks that others hold as well.
 pub fn is_changing(task: &str) -> bool {
-    ["stat", "stack", "wchan", "exe", "ns/"].iter().any(|file| apart::has_hung(&format!("/proc/{task}/{file}")))
+    let directory = format!("/proc/{task}/");
+    let is_one =
+        |file: &[u8]| [&b"stat"[..], b"stack", b"wchan", b"exe", b"ns/"].iter().any(|one| file.starts_with(one));
+    apart::has_hung(|what| what.strip_prefix(directory.as_bytes()).is_some_and(is_one))
 }
 
 /// The command line of a task, bounded; kernel threads have none.
@@ -198,8 +223,13 @@ pub fn command_line(host: &Host, task: &str) -> Option<Vec<Text>> {
 /// The control groups of a process or, as `PID/task/TID`, of a thread.
 ///
 /// # Errors
-/// Those of [`Host::glimpse`], among them ENAMETOOLONG if the path of one is too long for this kernel to show.
+/// Those of [`Host::glimpse`], among them ENAMETOOLONG if the path of one is too long for this kernel to show; `TimedOut` if
+/// those of any task have hung before.
 pub fn groups(host: &Host, task: &str) -> io::Result<Groups> {
+    // One lock keeps all of them.
+    if apart::has_hung(|what| what.ends_with(b"/cgroup")) {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     Ok(Groups::parse(&host.glimpse(format!("/proc/{task}/cgroup"), MAX_GROUPS)?))
 }
 
@@ -251,8 +281,8 @@ pub fn sees_the_host(host: &Host) -> bool {
 
 /// The parents of `pid`, nearest first.
 pub fn parents_of(host: &Host, pid: i32) -> Vec<Parent> {
-    let parent = Stat::read(host, &pid.to_string()).map(|stat| stat.parent);
-    parent.map(|parent| Describer::new(host).parents(parent).0).unwrap_or_default()
+    let stat = Stat::read(host, &pid.to_string());
+    stat.map(|stat| Describer::new(host).parents(&pid.to_string(), &stat).0).unwrap_or_default()
 }
 
 /// The processes there are, youngest number first: who asks is mostly young.
@@ -362,6 +392,41 @@ mod tests {
         ] {
             let task = apart::ask(&host.opened(), || (apart::hang(hangs), describe()).1).unwrap();
             assert_eq!(task.known.hides, hides, "{hangs:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_younger_is_nobodys_parent() {
+        let (root, host) = host(&[("9", "S", 1, 8), ("9/task/9", "S", 1, 8), ("8", "S", 1, 1), ("1", "S", 1, 0)]);
+        let file = root.path().join("proc/8/stat");
+        let stat = std::fs::read_to_string(&file).unwrap();
+        for (started, expected) in [(5, vec![8, 1]), (4, vec![8]), (6, vec![])] {
+            std::fs::write(&file, stat.replace(" 0 5 0 0", &format!(" 0 {started} 0 0"))).unwrap();
+            let task = Describer::new(&host).describe(9, 9).unwrap();
+            assert_eq!(task.parents.iter().map(|parent| parent.pid).collect::<Vec<_>>(), expected, "{started}");
+            assert!(!task.known.hides);
+        }
+        // Its parent has ended since, and it is somebody else's child.
+        std::fs::remove_dir_all(root.path().join("proc/8")).unwrap();
+        let stat = Stat { parent: 8, ..Stat::read(&host, "9").unwrap() };
+        let write = |parent: i32| {
+            let stat = format!("9 (x) S {parent} 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0");
+            std::fs::write(root.path().join("proc/9/stat"), stat).unwrap();
+        };
+        for (now, expected) in [(1, vec![1]), (8, vec![]), (7, vec![])] {
+            write(now);
+            let (parents, hides) = Describer::new(&host).parents("9", &stat);
+            assert_eq!((parents.iter().map(|parent| parent.pid).collect::<Vec<_>>(), hides), (expected, false));
+        }
+    }
+
+    #[test]
+    fn control_groups_that_hang_are_not_asked_for_again() {
+        let (root, host) = host(&[("9", "S", 1, 0)]);
+        std::fs::write(root.path().join("proc/9/cgroup"), "0::/a.service\n").unwrap();
+        for (hangs, is_known) in [(c"/proc/8/cgroup", false), (c"/proc/8/cmdline", true)] {
+            let groups = apart::ask(&host.opened(), || (apart::hang(hangs), groups(&host, "9").is_ok()).1);
+            assert_eq!(groups, Some(is_known), "{hangs:?}");
         }
     }
 

@@ -1,8 +1,14 @@
+use std::ffi::CString;
+use std::slice;
+
 use super::*;
 
 fn wishes(command_lines: bool) -> Wishes<'static> {
     Wishes { rules: false, command_lines, executables: Vec::new() }
 }
+
+/// At somebody who asks for nothing else, by a policy that does not ask who.
+pub(super) const NEVER: Look<'static> = Look { has_asked_since: &|_, _| false, further: None };
 
 #[test]
 fn a_program_that_calls_us_is_known_exactly() {
@@ -32,7 +38,7 @@ fn what_was_read_of_a_successor_counts_for_nothing() {
     ] {
         let recorded = Some((uid, "ask".into()));
         let candidate = Candidate { waits, is_past, recorded, ..Candidate::new(pid, pid, Some(started_by)) };
-        let (task, still) = describe_all(&host, &[candidate], &wishes(true), &|_, _| false).remove(0);
+        let (task, still) = describe_all(&host, &[candidate], &wishes(true), &NEVER).remove(0);
         assert_eq!(still == Still::Yes, is_it);
         assert_eq!((task.pid, task.exe.is_some(), task.cmdline.is_some()), (Some(pid), is_it, is_it));
         assert_eq!(task.known.unit, is_it);
@@ -69,20 +75,28 @@ fn who_goes_on_is_not_who_was_found() {
         if let Some(stack) = stack {
             write("stack", stack);
         }
-        assert_eq!(is_still(&host, &candidate, &|_, _| false), expected, "{state} {stack:?} {wchan}");
+        assert_eq!(is_still(&host, &candidate, &NEVER), expected, "{state} {stack:?} {wchan}");
+        // If rules ask who, it gets so much more time to go to sleep, and is taken for another then.
+        let further = Cell::new(2);
+        let look = Look { further: Some(&further), ..NEVER };
+        let is_open = expected == Still::Unsure;
+        assert_eq!(is_still(&host, &candidate, &look), if is_open { Still::No } else { expected }, "{state} {stack:?}");
+        assert_eq!(further.get(), if is_open { 0 } else { 2 }, "{state} {stack:?} {wchan}");
+        assert_eq!(is_still(&host, &candidate, &look), if is_open { Still::No } else { expected }, "{state} {stack:?}");
     }
     // It waits for the answer to another request by now.
     std::fs::write(directory.join("stack"), waits).unwrap();
     for (asked, expected) in [(None, Still::Yes), (Some(70), Still::No), (Some(71), Still::Yes)] {
         let candidate = Candidate { asked, ..candidate.clone() };
         let has_asked_since = |tid, time| (tid, time) == (7, 70);
-        assert_eq!(is_still(&host, &candidate, &has_asked_since), expected, "{asked:?}");
+        let look = Look { has_asked_since: &has_asked_since, ..NEVER };
+        assert_eq!(is_still(&host, &candidate, &look), expected, "{asked:?}");
     }
     // Something that can't be read is not gone.
     std::fs::write(directory.join("stat"), "7 (x").unwrap();
-    assert_eq!(is_still(&host, &candidate, &|_, _| false), Still::Unsure);
+    assert_eq!(is_still(&host, &candidate, &NEVER), Still::Unsure);
     std::fs::remove_file(directory.join("stat")).unwrap();
-    assert_eq!(is_still(&host, &candidate, &|_, _| false), Still::No);
+    assert_eq!(is_still(&host, &candidate, &NEVER), Still::No);
 }
 
 #[test]
@@ -104,7 +118,7 @@ fn of_whom_something_hung_nobody_can_say_that_he_is_still_there() {
         (c"/proc/7/task/7/cmdline", Still::Yes),
     ] {
         let candidate = Candidate { waits: true, ..Candidate::new(7, 7, Some(5)) };
-        let work = || (apart::hang(hangs), is_still(&host, &candidate, &|_, _| false)).1;
+        let work = || (apart::hang(hangs), is_still(&host, &candidate, &NEVER)).1;
         assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hangs:?}");
     }
 }
@@ -118,7 +132,7 @@ fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who()
     let candidates = vec![Candidate { recorded, ..Candidate::new(pid, pid, None) }; 10];
     for (rules, described) in [(false, DESCRIBED), (true, 10)] {
         let wishes = Wishes { rules, ..wishes(true) };
-        let tasks = describe_all(&host, &candidates, &wishes, &|_, _| false);
+        let tasks = describe_all(&host, &candidates, &wishes, &NEVER);
         for (at, (task, still)) in tasks.iter().enumerate() {
             assert_eq!((task.pid, task.tid), (Some(pid), Some(pid)));
             let has = (task.exe.is_some(), task.cmdline.is_some(), task.known.unit);
@@ -135,5 +149,23 @@ fn of_whom_others_work_for_what_is_missing_was_kept_from_us() {
     for is_principal in [false, true] {
         let candidate = Candidate { is_principal, ..Candidate::new(7, 7, None) };
         assert_eq!(candidate.into_recorded().known.hides, is_principal);
+    }
+}
+
+#[test]
+fn beside_whom_everything_hangs_who_asked_is_kept_from_us() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::at(root.path()).unwrap();
+    let directory = root.path().join("proc/7/task/7");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("stat"), "7 (x) D 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap();
+    let others: Vec<_> = (80..90).map(|pid| CString::new(format!("/proc/{pid}/task/{pid}/stat")).unwrap()).collect();
+    for (asked, hanging, hides) in [(Some(1), 10, true), (None, 10, false), (Some(1), 3, false)] {
+        let candidate = Candidate { asked, ..Candidate::new(7, 7, Some(5)) };
+        let work = || {
+            others.iter().take(hanging).for_each(|other| _ = apart::hang(other));
+            describe_all(&host, slice::from_ref(&candidate), &wishes(false), &NEVER).remove(0).0
+        };
+        assert_eq!(apart::ask(&host.opened(), work).unwrap().known.hides, hides, "{asked:?} {hanging}");
     }
 }

@@ -1,5 +1,6 @@
 //! Whether a task waits for a module, and where in the kernel it came to that.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
@@ -29,6 +30,8 @@ const HELPER: &[u8] = b"call_usermodehelper_exec";
 /// So many looks, so far apart, find one asleep that is about to be.
 const LOOKS: usize = 8;
 const APART: Duration = Duration::from_micros(250);
+/// If that is not enough. Where we get no processor either the looks are further apart, and so take as much longer.
+const FURTHER_APART: Duration = Duration::from_millis(10);
 /// Bytes of a stack that are read.
 const MAX_STACK: usize = 16 << 10;
 
@@ -64,13 +67,19 @@ pub fn look(host: &Host, task: &str) -> Waiting {
 }
 
 /// Whether a task that was found waiting waits still, as far as anybody may see. `None` if it is on a processor at every look:
-/// it may be on its way to sleep, or run another program by now.
-pub fn still_waits(host: &Host, task: &str) -> Option<bool> {
-    for _ in 0..LOOKS {
+/// it may be on its way to sleep, or run another program by now. After the first looks it takes of the `further` ones,
+/// one each [`FURTHER_APART`].
+pub fn still_waits(host: &Host, task: &str, further: Option<&Cell<usize>>) -> Option<bool> {
+    for looks in 1.. {
         match look(host, task) {
             Waiting::Yes(_) | Waiting::Hidden => return Some(true),
             Waiting::No => return Some(false),
-            Waiting::CannotTell => nap(),
+            Waiting::CannotTell if looks < LOOKS => nap(),
+            Waiting::CannotTell => {
+                let further = further?;
+                further.set(further.get().checked_sub(1)?);
+                sleep(FURTHER_APART);
+            }
         }
     }
     None
@@ -84,7 +93,11 @@ pub fn waits_within(host: &Host, task: &str, functions: &[u8]) -> bool {
 
 /// So long a task is left alone between two looks at it.
 pub fn nap() {
-    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &APART.into());
+    sleep(APART);
+}
+
+fn sleep(time: Duration) {
+    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &time.into());
 }
 
 /// Whether this kernel shows what tasks wait for, one way or the other.

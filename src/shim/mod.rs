@@ -248,6 +248,7 @@ impl Case {
             modules: closure.modules,
             sysctl: self.settings,
             failures,
+            shortened: false,
             outcome: if is_blocked { Some(1) } else { status }.map(|status| Outcome {
                 status,
                 duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),

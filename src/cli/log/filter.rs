@@ -12,7 +12,6 @@ use clap::{Args, ValueEnum};
 use time::OffsetDateTime;
 
 use super::when;
-use crate::audit::who::is_short;
 use crate::audit::{Entry, Thinned};
 use crate::model::{Action, Record, Task};
 use crate::policy::pattern;
@@ -169,7 +168,7 @@ impl Filter {
         // A text that was shortened, or is not the same for all, tells nothing.
         let text = |options: bool, text: Option<&Text>, holds: &dyn Fn(&Text) -> bool| match text {
             _ if !options => Answer::Yes,
-            Some(text) if !is_short(text) => holds(text).into(),
+            Some(text) if !text.is_short() => holds(text).into(),
             _ => Answer::Unclear,
         };
         let name = Some(&request.name).filter(|_| thinned.one_name);

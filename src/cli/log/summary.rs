@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{columns, people};
-use crate::audit::who::{Who, short};
+use crate::audit::who::Who;
 use crate::audit::{Entry, Thinned};
 use crate::cli::terminal::{Terminal, Tone};
 use crate::model::{Action, Verdict};
-use crate::text::Text;
+use crate::text::{Text, printable_json};
 
 /// So many groups are told apart; whoever asks for new names all the time can't make us hold them all.
 const GROUPS: usize = 10_000;
@@ -138,10 +138,10 @@ impl Key {
             who: Name::of(who),
             uid,
             // As long as in a count, so that both are in one group.
-            request: request.map(|name| short(name, 128)),
+            request: request.map(|name| name.short(128)),
             action: verdict.action,
             enforced: verdict.enforced,
-            rule: verdict.rule.as_deref().map(|rule| short(&Text::from(rule), 64)),
+            rule: verdict.rule.as_deref().map(|rule| Text::from(rule).short(64)),
         }
     }
 
@@ -235,7 +235,7 @@ impl Summary {
 
     /// One object a group.
     pub fn json(&self) -> impl Iterator<Item = Result<String, serde_json::Error>> {
-        self.groups().map(|group| serde_json::to_string(&group))
+        self.groups().map(|group| serde_json::to_string(&group).map(|line| printable_json(&line)))
     }
 
     /// A head and one line a group, in columns; nothing if there are no groups.

@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 use super::super::test::word;
 use super::series::{Series, Values};
 use crate::audit::Entry;
-use crate::audit::who::{Who, short};
+use crate::audit::who::Who;
 use crate::model::{Action, Caller, Outcome, Request, Verdict};
 use crate::text::Text;
 
@@ -161,7 +161,7 @@ fn seconds(time: &str) -> Option<u64> {
 }
 
 fn bounded(text: &Text) -> String {
-    short(text, VALUE).to_string()
+    text.short(VALUE).to_string()
 }
 
 /// Stands for the unit of one who has none.

@@ -90,6 +90,11 @@ impl Recorder {
         self.ring().open_requests(name, waited, since_boot())
     }
 
+    /// Whether some request that was made after `since`, nanoseconds since boot, may have been written over.
+    pub fn has_lost(&self, since: u64) -> bool {
+        self.ring().has_lost(since)
+    }
+
     /// Whether the thread `tid` has asked for anything after `time`, nanoseconds since boot.
     pub fn has_asked_since(&self, tid: i32, time: u64) -> bool {
         self.ring().has_asked_since(tid, time, since_boot())

@@ -70,13 +70,15 @@ pub struct Entry {
     pub uid: u32,
     /// The task's own name.
     pub comm: Text,
+    /// Its thread has asked for something else since: if it was not killed, this one was answered.
+    pub is_past: bool,
 }
 
 #[cfg(test)]
 impl Entry {
     /// As if `tid` of `pid` had asked `time` nanoseconds after boot.
     pub fn sample(pid: i32, tid: i32, time: u64) -> Entry {
-        Entry { at: 0, sequence: 2, time, pid, tid, call_site: 0, uid: 1000, comm: "ask".into() }
+        Entry { at: 0, sequence: 2, time, pid, tid, call_site: 0, uid: 1000, comm: "ask".into(), is_past: false }
     }
 }
 
@@ -105,20 +107,39 @@ impl<'a> Ring<'a> {
     }
 
     /// Requests for `name` of which `now`, nanoseconds since boot, none is known to have been served: of each thread the
-    /// last; of several threads those that have asked for nothing else since. Youngest first.
+    /// last. Youngest first.
     pub fn open_requests(&self, name: &[u8], waited: bool, now: u64) -> Vec<Entry> {
         let found = self.recent(now).filter_map(|at| self.read(at, name, waited));
-        let mut kept = last_of_each_thread(found.collect());
-        // A thread asks for one thing at a time: what it waits for is the last.
-        if waited && kept.len() > 1 {
-            for at in self.recent(now) {
-                let Some((time, task)) = self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?))) else {
-                    continue;
-                };
-                kept.retain(|entry| thread(task) != entry.tid || time <= entry.time);
-            }
+        let kept = last_of_each_thread(found.collect());
+        if waited { self.with_what_is_past(kept, now) } else { kept }
+    }
+
+    /// `entries`, and which of them are past.
+    fn with_what_is_past(&self, mut entries: Vec<Entry>, now: u64) -> Vec<Entry> {
+        if entries.is_empty() {
+            return entries;
         }
-        kept
+        let by_thread = |at| self.whole(at, |word| Some((thread(word(word::TASK)?), word(word::TIME)?)));
+        let mut asked: Vec<(i32, u64)> = self.recent(now).filter_map(by_thread).collect();
+        asked.sort_unstable();
+        for entry in &mut entries {
+            let next = asked.partition_point(|&one| one <= (entry.tid, entry.time));
+            entry.is_past = asked.get(next).is_some_and(|&(tid, _)| tid == entry.tid);
+        }
+        entries
+    }
+
+    /// Whether some request that was made after `since`, nanoseconds since boot, may have been written over.
+    pub fn has_lost(&self, since: u64) -> bool {
+        self.words.chunks_exact(self.row).any(|row| {
+            let entries = (self.row / STRIDE - 1) as u64;
+            let count = row.first().map_or(0, |count| count.load(Ordering::Acquire));
+            // The next to be written over.
+            let oldest = count.checked_rem(entries).filter(|_| count >= entries);
+            let at =
+                oldest.and_then(|oldest| usize::try_from(oldest).ok()).map(|oldest| (oldest + 1) * STRIDE + word::TIME);
+            at.and_then(|at| row.get(at)).is_some_and(|time| time.load(Ordering::Relaxed) > since)
+        })
     }
 
     /// Whether the thread `tid` has asked for anything after `since`, as far as that is `now`; both nanoseconds since boot.
@@ -143,7 +164,7 @@ impl<'a> Ring<'a> {
                 if is_meant(&name) { entry(at, sequence, word) } else { None }
             })
         };
-        last_of_each_thread(self.recent(now).filter_map(about).collect())
+        self.with_what_is_past(last_of_each_thread(self.recent(now).filter_map(about).collect()), now)
     }
 
     /// Marks a request as served, by us or by others, so that no later one is taken for it. False if another helper did
@@ -231,6 +252,7 @@ fn entry(at: usize, sequence: u64, word: Words) -> Option<Entry> {
         call_site: word(word::CALL_SITE)?,
         uid: low_half(word(word::USER)?),
         comm: Text::from(&*text(word, word::COMM..word::NAME)?),
+        is_past: false,
     })
 }
 
@@ -246,14 +268,10 @@ fn text(word: Words, at: Range<usize>) -> Option<Vec<u8>> {
 
 /// Youngest first.
 fn last_of_each_thread(mut entries: Vec<Entry>) -> Vec<Entry> {
+    entries.sort_unstable_by_key(|entry| (entry.tid, std::cmp::Reverse(entry.time)));
+    entries.dedup_by_key(|entry| entry.tid);
     entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.time));
-    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        if kept.iter().all(|younger| younger.tid != entry.tid) {
-            kept.push(entry);
-        }
-    }
-    kept
+    entries
 }
 
 fn thread(task: u64) -> i32 {
@@ -308,7 +326,8 @@ mod tests {
         }
 
         fn tids(&self, name: &str, waited: bool) -> Vec<i32> {
-            self.ring().open_requests(name.as_bytes(), waited, NOW).iter().map(|entry| entry.tid).collect()
+            let open = self.ring().open_requests(name.as_bytes(), waited, NOW);
+            open.iter().filter(|entry| !entry.is_past).map(|entry| entry.tid).collect()
         }
     }
 
@@ -406,6 +425,23 @@ mod tests {
         // 41 went on to something else, on another processor.
         written.write(1, "y", 41, NOW - 3, 1);
         assert_eq!(written.tids("x", true), [42]);
+        // It may have been killed, and counts.
+        let open = written.ring().open_requests(b"x", true, NOW);
+        assert_eq!(open.iter().map(|entry| (entry.tid, entry.is_past)).collect::<Vec<_>>(), [(42, false), (41, true)]);
+    }
+
+    #[test]
+    fn what_was_written_over_is_noticed() {
+        let written = Written::new();
+        for number in 0..ENTRIES as u64 {
+            assert!(!written.ring().has_lost(0), "{number}");
+            written.write(1, "x", 41, NOW - 9 + number, 1);
+        }
+        for (since, expected) in [(NOW - 10, true), (NOW - 9, false), (NOW, false)] {
+            assert_eq!(written.ring().has_lost(since), expected);
+        }
+        written.write(1, "x", 41, NOW, 1);
+        assert!(written.ring().has_lost(NOW - 9) && !written.ring().has_lost(NOW - 8));
     }
 
     #[test]

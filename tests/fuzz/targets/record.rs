@@ -109,6 +109,7 @@ fn record(texts: &[&[u8]; 6]) -> Record {
         modules: vec![Module { name: name.clone(), state: ModuleState::Live, needed_as: NeededAs::Softdep }],
         sysctl: vec![Setting { key: words.clone(), value: value.clone(), source: words.clone(), formula: None }],
         failures: vec![words.clone()],
+        shortened: false,
         outcome: Some(Outcome {
             status: 1,
             duration_us: 412,

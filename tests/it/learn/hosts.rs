@@ -104,6 +104,7 @@ impl Recorder<'_> {
                 modules: judged.closure.modules,
                 sysctl: Vec::new(),
                 failures: Vec::new(),
+                shortened: false,
                 outcome: Some(Outcome::default()),
             };
             self.recorded.push(Recorded { record, requester: requester.clone() });

@@ -6,6 +6,7 @@
 //! | `headless NAME` | its first thread has ended before another one asks for `crypto-NAME` |
 //! | `deep DIRECTORY COMMAND...` | runs COMMAND in a control group below DIRECTORY whose path is longer than the kernel shows |
 //! | `nested COUNT COMMAND...` | runs COMMAND with so many parents |
+//! | `long DIRECTORY PROGRAM ARGUMENT...` | runs a copy of PROGRAM that lies below DIRECTORY by a path longer than the kernel shows |
 //! | `served DIRECTORY PROGRAM ARGUMENT...` | runs PROGRAM from a file system of its own, which it mounts on DIRECTORY |
 
 mod alg;
@@ -39,8 +40,9 @@ fn main() {
         ["headless", name] => headless(name.to_string()),
         ["deep", directory, command @ ..] => deep(directory, command),
         ["nested", count, command @ ..] => nested(count.parse().expect("a number"), command),
+        ["long", directory, program, arguments @ ..] => long(directory, program, arguments),
         ["served", directory, program, arguments @ ..] => served(directory, program, arguments),
-        _ => panic!("usage: hide killed|headless|deep|nested|served ..."),
+        _ => panic!("usage: hide killed|headless|deep|nested|long|served ..."),
     }
 }
 
@@ -100,6 +102,17 @@ fn deep(directory: &str, command: &[&str]) -> ! {
     std::fs::write("cgroup.procs", "0").expect("cgroup.procs");
     std::env::set_current_dir("/").expect("/");
     run(command)
+}
+
+fn long(directory: &str, program: &str, arguments: &[&str]) -> ! {
+    let name = "d".repeat(255);
+    std::env::set_current_dir(directory).expect("directory");
+    for _ in 0..4096 / name.len() + 1 {
+        std::fs::create_dir(&name).expect("mkdir");
+        std::env::set_current_dir(&name).expect("chdir");
+    }
+    std::fs::copy(program, "file").expect("copy");
+    panic!("{}", Command::new("./file").args(arguments).exec());
 }
 
 fn nested(count: u32, command: &[&str]) -> ! {

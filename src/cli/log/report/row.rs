@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::super::people::{self, shown};
 use super::super::summary::Name;
 use super::Word;
-use crate::audit::who::{Who, short};
+use crate::audit::who::Who;
 use crate::audit::{Entry, Thinned};
 use crate::model::{Outcome, Parent, Record, Requester};
 use crate::text::Text;
@@ -104,7 +104,7 @@ impl Row {
 
 /// The printable form, shortened.
 pub fn cut(text: &Text, limit: usize) -> String {
-    short(text, limit).to_string()
+    text.short(limit).to_string()
 }
 
 /// Everything that the columns do not tell, each with what it is. All texts are in their printable form.
