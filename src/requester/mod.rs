@@ -4,6 +4,7 @@
 //! neither to its own request nor to another's. Only our own parent is looked at directly: it is the kernel's, or waits for
 //! us.
 
+mod ancestors;
 mod blocked;
 pub mod cgroup;
 mod files;
@@ -170,7 +171,8 @@ impl Default for Searched {
 
 /// Who made the request for `name` that `caller` and `parent` brought.
 ///
-/// What hangs takes no longer than 50 ms, or some 0.2 s if there is a lot of it. What could not be found out is absent.
+/// What hangs takes no longer than 50 ms, or some 0.2 s if there is a lot of it. If rules ask who, and nobody is seen to wait
+/// though somebody must, it is searched for some 0.5 s longer. What could not be found out is absent.
 pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Requester {
     // If describing them hangs, they are not searched for again: a request is served once.
     let found = OnceCell::new();
@@ -227,9 +229,10 @@ fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wis
                 Blocked { searched, candidates, is_cut } = search(if wishes.rules { SEARCH_ALL } else { SEARCH });
             }
             if candidates.is_empty() {
-                let is_certain = || !is_cut && !task::processes(host).is_empty() && waiting::can_be_seen(host);
                 // Where so much hangs that nobody can be looked at, that was done by whoever asked.
-                searched.nobody_waits = apart::touches_nothing() || is_certain();
+                let is_held_up = apart::touches_nothing() || apart::has_hung(|what| what == task::ALL.as_bytes());
+                let is_certain = || !is_cut && !task::processes(host).is_empty() && waiting::can_be_seen(host);
+                searched.nobody_waits = is_held_up || is_certain();
             } else if is_lost {
                 candidates.push(Candidate::lost());
                 searched.confidence = Confidence::Ambiguous;

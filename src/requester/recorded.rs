@@ -56,6 +56,9 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
         recorder: recorder.is_well().then_some(recorder),
         is_lost: is_lost.get(),
     };
+    // To look up an address takes a hundred times as long as all else: who is killed must not cost that, or anybody could have
+    // us do it all day. Of nearly all who wait the stack tells it.
+    let is_worth_it = matches!(&found[..], [(_, Fate::Waits(_))]);
     let found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
     let Some(((first, _), others)) = found.split_first() else {
@@ -70,9 +73,7 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     let is_certain = others.is_empty() && principals.is_empty();
     searched.confidence = if is_certain { Confidence::Exact } else { Confidence::Ambiguous };
     if others.iter().all(|(other, _)| other.call_site == first.call_site) {
-        // To look up an address takes a hundred times as long as all else, and who is killed while he waits costs nobody
-        // anything but us. Those who wait show it themselves.
-        searched.address = (others.is_empty() && !waited).then_some(first.call_site);
+        searched.address = is_worth_it.then_some(first.call_site);
         searched.call_site = found.iter().find_map(|(_, candidate)| candidate.call_site.clone());
     }
     let candidates = found.into_iter().map(|(_, candidate)| candidate).chain(principals).collect();

@@ -8,16 +8,13 @@ use std::cell::OnceCell;
 use std::io;
 
 use crate::host::{Host, apart};
-use crate::model::{Known, Namespace, Parent, Task};
+use crate::model::{Known, Namespace, Task};
+use crate::requester::ancestors::Ancestors;
 use crate::requester::cgroup::Groups;
 use crate::text::Text;
 
-/// At most so many parents are followed: deeper trees exist, but nobody reads them.
-const MAX_PARENTS: usize = 32;
-/// So often somebody may get another parent while his parents are looked at.
-const TRIES: u32 = 8;
 /// At most so many bytes of a path are kept, and of a command line; a record stays small whatever a process writes there.
-const MAX_PATH: usize = 512;
+pub const MAX_PATH: usize = 512;
 const MAX_CMDLINE: usize = 4096;
 /// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen. Of a
 /// longer path it shows the beginning, and nothing at all in 5.10.
@@ -29,6 +26,8 @@ const ENDING: u64 = 0x0000_0404;
 /// SIGKILL among the signals that are pending: it will be killed as soon as it runs.
 const KILL: u64 = 1 << (libc::SIGKILL - 1);
 
+/// Where all processes are.
+pub const ALL: &str = "/proc";
 /// The first namespaces' numbers never change (PROC_USER_INIT_INO, PROC_PID_INIT_INO, include/linux/proc_ns.h).
 const FIRST_USER_NAMESPACE: &[u8] = b"user:[4026531837]";
 const FIRST_PID_NAMESPACE: &[u8] = b"pid:[4026531836]";
@@ -96,29 +95,18 @@ impl Stat {
     }
 }
 
-/// One that is a parent of somebody.
-#[derive(Clone)]
-struct Ancestor {
-    is: Parent,
-    /// Its own parent.
-    parent: i32,
-    /// Start, in clock ticks since boot.
-    started: u64,
-}
-
 /// Describes tasks of one moment: what they have in common is read once.
 pub struct Describer<'a> {
     host: &'a Host,
     /// Mount and network namespace of PID 1, if the processes that we see are the host's: then these are the host's too.
     of_host: OnceCell<[Option<Text>; 2]>,
-    /// Processes that are parents of somebody.
-    parents: Vec<Ancestor>,
+    ancestors: Ancestors<'a>,
 }
 
 impl Describer<'_> {
     /// Reads nothing yet.
     pub fn new(host: &Host) -> Describer<'_> {
-        Describer { host, of_host: OnceCell::new(), parents: Vec::new() }
+        Describer { host, of_host: OnceCell::new(), ancestors: Ancestors::new(host) }
     }
 
     /// Everything but command line and control groups of thread `tid` of process `pid`. `None` if it is gone.
@@ -144,7 +132,7 @@ impl Describer<'_> {
         };
         let (auid, auid_is_known) = login("loginuid");
         let [mntns, netns] = [namespace("mnt", mount), namespace("net", network)];
-        let (parents, hides) = self.parents(&directory, &stat);
+        let (parents, hides) = self.ancestors.of(&directory, &stat);
         let known = Known { auid: auid_is_known, hides, ..Known::default() };
         Some(Task {
             pid: Some(pid),
@@ -164,43 +152,6 @@ impl Describer<'_> {
             known,
             ..Task::default()
         })
-    }
-
-    /// The parents of `child`, of which this is known, nearest first, and whether somebody keeps some of them from us.
-    fn parents(&mut self, child: &str, stat: &Stat) -> (Vec<Parent>, bool) {
-        let (mut parents, mut child) = (Vec::new(), child.to_owned());
-        let (mut pid, mut started, mut tries) = (stat.parent, stat.started, TRIES);
-        while pid > 0 {
-            if parents.len() >= MAX_PARENTS {
-                return (parents, true);
-            }
-            let known = self.parents.iter().find(|one| one.is.pid == pid).cloned();
-            // Whoever is younger than its child has the number after another.
-            if let Some(ancestor) = known.or_else(|| self.read_parent(pid)).filter(|one| one.started <= started) {
-                parents.push(ancestor.is);
-                (child, pid, started) = (pid.to_string(), ancestor.parent, ancestor.started);
-                continue;
-            }
-            // It may have ended since it was read whose child this is: then it is another one's now.
-            let now = Stat::read(self.host, &child).map_or(pid, |stat| stat.parent);
-            if now == pid || tries == 0 {
-                return (parents, tries == 0 || is_changing(&pid.to_string()));
-            }
-            (pid, tries) = (now, tries.saturating_sub(1));
-        }
-        (parents, false)
-    }
-
-    fn read_parent(&mut self, pid: i32) -> Option<Ancestor> {
-        if is_changing(&pid.to_string()) {
-            return None;
-        }
-        let stat = Stat::read(self.host, &pid.to_string())?;
-        let exe = executable(self.host, &some_thread(self.host, pid, &stat)).map(|path| path.short(MAX_PATH));
-        let is = Parent { pid, comm: Some(stat.comm), exe };
-        let read = Ancestor { is, parent: stat.parent, started: stat.started };
-        self.parents.push(read.clone());
-        Some(read)
     }
 }
 
@@ -279,15 +230,9 @@ pub fn sees_the_host(host: &Host) -> bool {
     host.glimpse_link("/proc/self/ns/pid").is_some_and(|ours| ours.as_bytes() == FIRST_PID_NAMESPACE)
 }
 
-/// The parents of `pid`, nearest first.
-pub fn parents_of(host: &Host, pid: i32) -> Vec<Parent> {
-    let stat = Stat::read(host, &pid.to_string());
-    stat.map(|stat| Describer::new(host).parents(&pid.to_string(), &stat).0).unwrap_or_default()
-}
-
 /// The processes there are, youngest number first: who asks is mostly young.
 pub fn processes(host: &Host) -> Vec<i32> {
-    numbers(host, "/proc")
+    numbers(host, ALL)
 }
 
 /// The threads of a process.
@@ -302,7 +247,7 @@ fn numbers(host: &Host, directory: &str) -> Vec<i32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     #[test]
@@ -330,7 +275,7 @@ mod tests {
     }
 
     /// A host with these processes: path below `/proc`, state, threads, parent.
-    fn host(tasks: &[(&str, &str, u32, i32)]) -> (tempfile::TempDir, Host) {
+    pub fn host(tasks: &[(&str, &str, u32, i32)]) -> (tempfile::TempDir, Host) {
         let root = tempfile::tempdir().unwrap();
         for (path, state, threads, parent) in tasks {
             let directory = root.path().join("proc").join(path);
@@ -363,60 +308,6 @@ mod tests {
             let exes: Vec<_> = task.parents.into_iter().map(|parent| parent.exe.unwrap()).collect();
             assert_eq!(exes, [Text::from("/bin/60.task.62"), Text::from("/bin/1")]);
             assert!(!task.known.hides);
-        }
-    }
-
-    #[test]
-    fn who_has_parents_that_nobody_can_see_hides() {
-        let paths: Vec<_> = (1..=40).map(|pid| (format!("{pid}"), format!("{pid}/task/{pid}"), pid - 1)).collect();
-        let tasks: Vec<_> = paths
-            .iter()
-            .flat_map(|(process, thread, parent)| [(&**process, "S", 1, *parent), (&**thread, "S", 1, *parent)])
-            .collect();
-        let (_root, host) = host(&tasks);
-        let own = i32::try_from(MAX_PARENTS).unwrap() + 1;
-        for (pid, hides) in [(own - 1, false), (own, false), (own + 1, true)] {
-            let task = Describer::new(&host).describe(pid, pid).unwrap();
-            assert_eq!(
-                (task.parents.len().min(MAX_PARENTS), task.known.hides),
-                ((pid as usize - 1).min(MAX_PARENTS), hides)
-            );
-        }
-        // One of them becomes another program for ever.
-        let describe = || Describer::new(&host).describe(9, 9).unwrap();
-        for (hangs, hides) in [
-            (c"/proc/8/stat", true),
-            (c"/proc/3/exe", true),
-            (c"/proc/20/stat", false),
-            (c"/proc/9/task/9/loginuid", false),
-        ] {
-            let task = apart::ask(&host.opened(), || (apart::hang(hangs), describe()).1).unwrap();
-            assert_eq!(task.known.hides, hides, "{hangs:?}");
-        }
-    }
-
-    #[test]
-    fn who_is_younger_is_nobodys_parent() {
-        let (root, host) = host(&[("9", "S", 1, 8), ("9/task/9", "S", 1, 8), ("8", "S", 1, 1), ("1", "S", 1, 0)]);
-        let file = root.path().join("proc/8/stat");
-        let stat = std::fs::read_to_string(&file).unwrap();
-        for (started, expected) in [(5, vec![8, 1]), (4, vec![8]), (6, vec![])] {
-            std::fs::write(&file, stat.replace(" 0 5 0 0", &format!(" 0 {started} 0 0"))).unwrap();
-            let task = Describer::new(&host).describe(9, 9).unwrap();
-            assert_eq!(task.parents.iter().map(|parent| parent.pid).collect::<Vec<_>>(), expected, "{started}");
-            assert!(!task.known.hides);
-        }
-        // Its parent has ended since, and it is somebody else's child.
-        std::fs::remove_dir_all(root.path().join("proc/8")).unwrap();
-        let stat = Stat { parent: 8, ..Stat::read(&host, "9").unwrap() };
-        let write = |parent: i32| {
-            let stat = format!("9 (x) S {parent} 1 1 0 -1 0 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0");
-            std::fs::write(root.path().join("proc/9/stat"), stat).unwrap();
-        };
-        for (now, expected) in [(1, vec![1]), (8, vec![]), (7, vec![])] {
-            write(now);
-            let (parents, hides) = Describer::new(&host).parents("9", &stat);
-            assert_eq!((parents.iter().map(|parent| parent.pid).collect::<Vec<_>>(), hides), (expected, false));
         }
     }
 
