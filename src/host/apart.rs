@@ -38,9 +38,12 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const NEXT: Duration = Duration::from_millis(25);
 /// So many things may hang before nothing is touched any more.
 const HANGS: usize = 6;
-/// Room for the work's calls, less a page at its end that nobody may touch.
-const STACK: usize = 256 << 10;
+/// Room for the work's calls, less a page at its end that nobody may touch, and [`ALTERNATE`].
+const STACK: usize = 288 << 10;
 const PAGE: usize = 64 << 10;
+/// Room for a signal handler if that overflows: the kernel takes the alternate stack from a task that shares our memory
+/// (`sas_ss_reset`, kernel/fork.c), and up to 5.15 whoever dies of a signal for want of one takes all with them who share it.
+const ALTERNATE: usize = 32 << 10;
 
 /// [`Common::state`]: the task touches something.
 const TOUCHING: u32 = 1;
@@ -194,6 +197,7 @@ pub(super) unsafe fn touch<T>(what: &CStr, call: impl FnOnce() -> io::Result<T>)
 struct Given<'a, T> {
     work: &'a dyn Fn() -> T,
     opened: &'a [BorrowedFd<'a>],
+    alternate: *mut c_void,
     common: &'a Common<'a>,
     told: UnsafeCell<Option<T>>,
 }
@@ -211,7 +215,7 @@ fn begin<T>(
         Box::into_raw(Box::new(Common { state: AtomicU32::new(0), what: AtomicPtr::new(ptr::null_mut()), refused }));
     // SAFETY: made just now, and never given back but at the end of this function.
     let shared = unsafe { &*common };
-    let given = Given { work, opened, common: shared, told: UnsafeCell::new(None) };
+    let given = Given { work, opened, alternate: stack, common: shared, told: UnsafeCell::new(None) };
     let mut over: c_int = -1;
     CURRENT.set(common.cast());
     // SAFETY: the stack is aligned, nobody else's and never given back. The task has all our memory, which is sound since
@@ -276,14 +280,14 @@ fn wait(task: Pid, over: BorrowedFd, state: &AtomicU32, patience: Duration) -> b
     true
 }
 
-/// Where a task's stack begins: at its upper end.
+/// Where a task's stack begins, at its upper end; above that there is [`ALTERNATE`].
 fn stack() -> io::Result<*mut c_void> {
     let size = const { NonZero::new(STACK).unwrap() };
     // SAFETY: new memory, of which nobody has a reference; the lower end is left without access.
     unsafe {
         let low = mmap_anonymous(None, size, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE | MapFlags::MAP_STACK)?;
         mprotect(low.byte_add(PAGE), STACK - PAGE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
-        Ok(low.byte_add(STACK).as_ptr())
+        Ok(low.byte_add(STACK - ALTERNATE).as_ptr())
     }
 }
 
@@ -293,6 +297,9 @@ extern "C" fn live<T>(given: *mut c_void) -> c_int {
     let given = unsafe { &*given.cast::<Given<T>>() };
     // SAFETY: a system call on numbers. If we are killed nobody needs the answer.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let alternate = libc::stack_t { ss_sp: given.alternate, ss_flags: 0, ss_size: ALTERNATE };
+    // SAFETY: memory of this task's alone, which is never given back.
+    unsafe { libc::sigaltstack(&raw const alternate, ptr::null_mut()) };
     // What a caller of ours left open must not stay so for as long as this hangs.
     close_but(given.opened.iter());
     let told = (given.work)();
@@ -315,6 +322,7 @@ pub fn hang(what: &CStr) -> io::ErrorKind {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::mem::MaybeUninit;
     use std::time::Instant;
 
     use super::*;
@@ -380,6 +388,24 @@ mod tests {
             unsafe { touch(c"/x", busy) }.is_ok()
         };
         assert_eq!(ask_for(Duration::from_millis(10), &[], slow), Some(true));
+    }
+
+    #[test]
+    fn a_task_has_a_stack_for_its_signals() {
+        let size = || {
+            let mut now = MaybeUninit::<libc::stack_t>::uninit();
+            // SAFETY: the kernel fills it in.
+            let now = unsafe {
+                libc::sigaltstack(ptr::null(), now.as_mut_ptr());
+                now.assume_init()
+            };
+            (now.ss_flags, now.ss_size)
+        };
+        assert_eq!(ask_for(LONG, &[], size), Some((0, ALTERNATE)));
+        // Nor is it part of the other one.
+        let far =
+            || std::hint::black_box([1_u8; (STACK - PAGE - ALTERNATE) / 4]).iter().map(|&one| usize::from(one)).sum();
+        assert_eq!(ask_for(LONG, &[], far), Some((STACK - PAGE - ALTERNATE) / 4));
     }
 
     #[test]
