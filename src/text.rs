@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(pub Vec<u8>);
 
-/// Ends a text that was shortened.
-const CUT: &str = "…";
+/// Ends a text that was shortened, and stands for what was left out.
+pub const CUT: &str = "…";
 
 impl Text {
     /// The bytes as they came.

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::audit::entry;
 use crate::model::{Record, Task};
-use crate::text::Text;
+use crate::text::{CUT, Text};
 
 /// Bytes of a line, which are ten or twenty times as many as usual ones have. What reads records, and journald, takes this
 /// much.
@@ -61,13 +61,18 @@ fn shorten(task: &mut Task, limits: &Limits) {
         cut(&mut parent.exe);
     }
     [&mut task.exe, &mut task.unit, &mut task.container].into_iter().for_each(cut);
-    let mut room = limits.command_line;
-    for word in task.cmdline.iter_mut().flatten() {
-        *word = word.short(room);
-        room = room.saturating_sub(word.as_bytes().len().max(1));
-    }
     if let Some(words) = &mut task.cmdline {
-        words.truncate(limits.command_line);
+        let mut room = limits.command_line;
+        let fits = |word: &&Text| {
+            // An empty one takes room as well.
+            room = room.saturating_sub(word.as_bytes().len().saturating_add(1));
+            room > 0
+        };
+        let fitting = words.iter().take_while(fits).count();
+        if fitting < words.len() {
+            words.truncate(fitting);
+            words.push(Text::from(CUT));
+        }
     }
 }
 
@@ -86,7 +91,7 @@ mod tests {
             pid: Some(i32::MAX),
             comm: text(15),
             exe: text(512),
-            cmdline: Some(vec![Text(vec![1; 1]); 2048]),
+            cmdline: Some(vec![Text(vec![1; 10]); 400]),
             unit: text(255),
             container: text(255),
             parents: vec![parent; 32],
@@ -107,6 +112,8 @@ mod tests {
             let asked = &read.requester.task;
             assert_eq!((asked.pid, &asked.comm), (Some(i32::MAX), &worst().comm));
             assert!(asked.exe.as_ref().unwrap().is_short(), "{candidates}");
+            let words = asked.cmdline.iter().flatten().map(|word| word.as_bytes().len()).sum::<usize>();
+            assert!(words <= LIMITS[0].command_line + "…".len(), "{candidates}: {words}");
         }
     }
 

@@ -248,6 +248,7 @@ mod tests {
     use super::*;
     use crate::audit::entry::{json, samples};
     use crate::audit::thinning::Slot;
+    use crate::model::Record;
 
     fn line(time: u32) -> String {
         let mut record = samples::record(b"x", 0);
@@ -322,6 +323,21 @@ mod tests {
         machine.file("var/log/modprobe-guard/audit.jsonl", &(line(1) + &line(2)));
         assert!(mark.exists());
         assert_eq!(told(of_host(&machine.host).unwrap()), "1 2");
+    }
+
+    #[test]
+    fn what_goes_by_words_of_a_line_keeps_no_long_ones() {
+        let long = "x".repeat(WORD_LIMIT + 1);
+        let mut record = samples::record(b"x", 0);
+        for (time, is_ours) in [(&long[1..], true), (&long, false)] {
+            record.time = Some(time.to_owned());
+            assert_eq!(matches!(parse(&json(&record).unwrap()), Entry::Record(_)), is_ours, "{time}");
+            let counted = thinned(7, time, 1);
+            assert_eq!(matches!(parse(counted.as_bytes()), Entry::Thinned(_)), !counted.contains(&long), "{time}");
+        }
+        let longest = samples::record(&[b'x'; 4 * FOREIGN_LIMIT], 0);
+        let line = json(&Record { time: Some(long), ..longest }).unwrap();
+        assert!(matches!(parse(&line), Entry::Foreign(text) if text.as_bytes().len() == FOREIGN_LIMIT));
     }
 
     #[test]

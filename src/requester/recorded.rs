@@ -264,6 +264,24 @@ mod tests {
     }
 
     #[test]
+    fn who_asked_for_more_was_answered_or_is_being_killed() {
+        const WAITS: &str = "[<0>] __request_module+0x1/0x2\n[<0>] crypto_larval_wait+0x3/0x4\n";
+        for (stat, expected, needs) in [
+            (Some(("D", 0, 499)), Fate::WentOn, false),
+            (Some(("R", 0x4, 499)), Fate::Killed, true),
+            (None, Fate::Killed, true),
+        ] {
+            let (_root, host) = host(stat, WAITS);
+            let mut entry = Entry::sample(70, 71, 500 * TICK);
+            entry.is_past = true;
+            assert_eq!(fate(&host, true, true, &entry), expected, "{stat:?}");
+            assert_eq!(still_needs(&host, &entry, true), needs, "{stat:?}");
+            let (_, candidate) = candidate(entry, expected, true);
+            assert!(candidate.is_past);
+        }
+    }
+
+    #[test]
     fn where_nobody_can_be_looked_at_it_may_be_anybody() {
         let (_root, host) = host(Some(("S", 0, 499)), "[<0>] do_nanosleep+0x1/0x2\n");
         let entry = Entry::sample(70, 71, 500 * TICK);

@@ -150,6 +150,8 @@ fn of_whom_others_work_for_what_is_missing_was_kept_from_us() {
         let candidate = Candidate { is_principal, ..Candidate::new(7, 7, None) };
         assert_eq!(candidate.into_recorded().known.hides, is_principal);
     }
+    let lost = Candidate::lost().into_recorded();
+    assert_eq!((lost.pid, lost.tid, lost.known.hides), (None, None, true));
 }
 
 #[test]
@@ -167,5 +169,31 @@ fn beside_whom_everything_hangs_who_asked_is_kept_from_us() {
             describe_all(&host, slice::from_ref(&candidate), &wishes(false), &NEVER).remove(0).0
         };
         assert_eq!(apart::ask(&host.opened(), work).unwrap().known.hides, hides, "{asked:?} {hanging}");
+    }
+}
+
+#[test]
+fn who_waits_is_not_held_up_by_who_runs() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::at(root.path()).unwrap();
+    let write = |pid: i32, state: &str, stack: &str| {
+        let directory = root.path().join(format!("proc/{pid}/task/{pid}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let stat = format!("{pid} (x) {state} 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 5 0 0");
+        std::fs::write(directory.join("stat"), stat).unwrap();
+        std::fs::write(directory.join("stack"), stack).unwrap();
+    };
+    write(8, "R", "");
+    let candidates = [7, 8].map(|pid| Candidate { waits: true, ..Candidate::new(pid, pid, Some(5)) });
+    for (stack, expected, left) in [
+        ("[<0>] __request_module+0x1/0x2\n", [Still::Yes, Still::Unsure], 2),
+        ("[<0>] do_nanosleep+0x1/0x2\n", [Still::No, Still::No], 0),
+    ] {
+        write(7, "D", stack);
+        let further = Cell::new(2);
+        let look = Look { further: Some(&further), ..NEVER };
+        let described = describe_all(&host, &candidates, &Wishes { rules: true, ..wishes(false) }, &look);
+        let stills: Vec<_> = described.iter().map(|(_, still)| *still).collect();
+        assert_eq!((&stills[..], further.get()), (&expected[..], left), "{stack}");
     }
 }

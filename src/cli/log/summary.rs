@@ -381,5 +381,11 @@ mod tests {
         for line in of(records(hostile)).people(Terminal::default()) {
             assert!(line.chars().all(|c| !c.is_control()), "{line:?}");
         }
+        let mut record = record(b"x", 0);
+        record.time = Some("\u{9b}31m\u{202e}".to_owned());
+        for line in of(records([record])).json() {
+            let line = line.unwrap();
+            assert!(line.is_ascii() && line.contains("\\u009b31m\\u202e"), "{line}");
+        }
     }
 }

@@ -135,7 +135,7 @@ impl<'a> Ring<'a> {
             let entries = (self.row / STRIDE - 1) as u64;
             let count = row.first().map_or(0, |count| count.load(Ordering::Acquire));
             // The next to be written over.
-            let oldest = count.checked_rem(entries).filter(|_| count >= entries);
+            let oldest = count.checked_rem(entries);
             let at =
                 oldest.and_then(|oldest| usize::try_from(oldest).ok()).map(|oldest| (oldest + 1) * STRIDE + word::TIME);
             at.and_then(|at| row.get(at)).is_some_and(|time| time.load(Ordering::Relaxed) > since)
