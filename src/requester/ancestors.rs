@@ -49,7 +49,7 @@ impl Ancestors<'_> {
             // It may have ended since it was read whose child this is: then it is another one's now.
             let now = Stat::read(self.host, &child).map_or(pid, |stat| stat.parent);
             if now == pid || tries == 0 {
-                return (parents, tries == 0 || is_changing(&pid.to_string()));
+                return (parents, now != pid || is_changing(&pid.to_string()));
             }
             (pid, tries) = (now, tries.saturating_sub(1));
         }

@@ -11,13 +11,14 @@ mod files;
 mod parent;
 mod recorded;
 pub mod recorder;
+mod still;
 mod symbols;
 pub mod task;
 mod templates;
 mod waiting;
 
 use std::cell::{Cell, OnceCell};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -31,6 +32,7 @@ use cgroup::Groups;
 use files::Executables;
 use recorded::Failed;
 use recorder::Recorder;
+use still::{Look, Still, is_still};
 
 /// How much processor time the search for blocked tasks may take, so that some is left to describe what it found.
 const SEARCH: Duration = Duration::from_millis(30);
@@ -41,9 +43,11 @@ const SYMBOLS: Duration = Duration::from_millis(200);
 /// If more than so many may have asked, these, the youngest, are described, and of the others there is what the recorder
 /// knows: each costs some thirty system calls. All are, if rules ask who.
 const DESCRIBED: usize = 8;
-/// If rules ask who, one that runs on a processor at each look gets so many more in all, some 0.5 s, to go to sleep: who asks is
-/// on its way there, and who became another program by then is not.
+/// If rules ask who, and nobody is seen to wait, those who run at each look are looked at so often again, over some 0.5 s: who
+/// asks goes to sleep, who became another program runs on.
 const FURTHER_LOOKS: usize = 50;
+/// For so long everybody is looked at if need be. If that hangs it is begun anew.
+const SEARCHES: Duration = Duration::from_secs(1);
 /// kthreadd. A request that nobody waits for (`request_module_nowait`) is started from there, one that somebody waits
 /// for from a kworker (kernel/umh.c).
 const KTHREADD: i32 = 2;
@@ -177,9 +181,10 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     // If describing them hangs, they are not searched for again: a request is served once.
     let found = OnceCell::new();
     let further = wishes.rules.then(|| Cell::new(FURTHER_LOOKS));
+    let until = wishes.rules.then(|| Instant::now() + SEARCHES);
     let described = apart::ask(&host.opened(), || {
         if found.get().is_none() {
-            let _ = found.set(search(host, name, caller, parent, wishes));
+            let _ = found.set(search(host, name, caller, parent, until));
         }
         let Some(Found { candidates, recorder, .. }) = found.get() else { return Vec::new() };
         let has_asked_since = |tid, time| recorder.is_some_and(|recorder| recorder.has_asked_since(tid, time));
@@ -193,12 +198,15 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     let is_over = |((_, still), has_asked): (&(Task, Still), &bool)| *still == Still::No || !has_asked;
     let are_over = recorder.is_some() && !described.is_empty() && described.iter().zip(&have_asked).all(is_over);
     let nobody_waits = searched.nobody_waits || are_over && parent.is_waited_for();
+    // To look up an address takes a hundred times as long as all else: who is killed must not cost that, or anybody could have
+    // us do it all day.
+    let is_there = described.iter().any(|(_, still)| *still == Still::Yes);
     let mut tasks: Vec<Task> = described.into_iter().map(|(task, _)| task).collect();
     if nobody_waits {
         tasks.iter_mut().for_each(|task| task.known.hides = true);
     }
     let Searched { confidence, found_by, recorder, mut call_site, address, .. } = searched;
-    if let (None, Some(address)) = (&call_site, address) {
+    if let (None, Some(address), true) = (&call_site, address, is_there || !parent.is_waited_for()) {
         call_site = apart::ask(&host.opened(), || symbols::function_at(host, address, SYMBOLS)).flatten();
     }
     let known = Requester { confidence, found_by, recorder, call_site, ..Requester::unknown() };
@@ -212,7 +220,9 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
 }
 
 /// Each that may have asked.
-fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wishes<'_>) -> Found {
+///
+/// Until `until` all processes are looked at if nobody is found who waits though somebody must.
+fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, until: Option<Instant>) -> Found {
     if caller != Caller::Kernel {
         let (searched, candidates) = parent::search(host, caller, parent);
         return Found { searched, candidates, recorder: None };
@@ -226,14 +236,17 @@ fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wis
             if candidates.is_empty() {
                 // Somebody may have been on the way to sleep.
                 waiting::nap();
-                Blocked { searched, candidates, is_cut } = search(if wishes.rules { SEARCH_ALL } else { SEARCH });
+                let is_time = until.is_some_and(|until| Instant::now() < until);
+                Blocked { searched, candidates, is_cut } = search(if is_time { SEARCH_ALL } else { SEARCH });
             }
             if candidates.is_empty() {
                 // Where so much hangs that nobody can be looked at, that was done by whoever asked.
                 let is_held_up = apart::touches_nothing() || apart::has_hung(|what| what == task::ALL.as_bytes());
                 let is_certain = || !is_cut && !task::processes(host).is_empty() && waiting::can_be_seen(host);
                 searched.nobody_waits = is_held_up || is_certain();
-            } else if is_lost {
+            } else if is_lost
+                && !candidates.iter().any(|one| recorder.is_some_and(|recorder| recorder.has_asked_for(one.tid, name)))
+            {
                 candidates.push(Candidate::lost());
                 searched.confidence = Confidence::Ambiguous;
             }
@@ -247,29 +260,20 @@ fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes: &Wis
 fn describe_all(host: &Host, candidates: &[Candidate], wishes: &Wishes<'_>, look: &Look<'_>) -> Vec<(Task, Still)> {
     let mut describer = task::Describer::new(host);
     let executables = (!wishes.executables.is_empty()).then(|| Executables::new(host, &wishes.executables));
-    let at_once = Look { further: None, ..*look };
     let described = candidates.iter().enumerate().map(|(at, candidate)| {
         let wanted = at < wishes.described() && !candidate.is_past;
         let task = wanted.then(|| describe(host, &mut describer, executables.as_ref(), candidate, wishes)).flatten();
         // Looked at last: what was read was all read of this one, or it counts for nothing.
         let still = match wanted {
-            true => is_still(host, candidate, &at_once),
+            true => is_still(host, candidate, look),
             false if candidate.is_past => Still::No,
             false => Still::Unsure,
         };
         (task, still)
     });
-    let mut described: Vec<_> = described.collect();
-    // Where somebody waits it matters little whether the others do.
-    let waits = |((_, still), candidate): (&(Option<Task>, Still), &Candidate)| *still == Still::Yes && candidate.waits;
-    if look.further.is_some() && !described.iter().zip(candidates).any(waits) {
-        for ((_, still), candidate) in
-            described.iter_mut().zip(candidates).filter(|((_, still), _)| *still == Still::Unsure)
-        {
-            *still = is_still(host, candidate, look);
-        }
-    }
-    let known = described.into_iter().zip(candidates).map(|((task, still), candidate)| {
+    let (tasks, mut stills): (Vec<_>, Vec<_>) = described.unzip();
+    still::look_further(host, candidates, look, &mut stills);
+    let known = candidates.iter().zip(tasks).zip(stills).map(|((candidate, task), still)| {
         let mut task = task.filter(|_| still == Still::Yes).unwrap_or_else(|| candidate.clone().into_recorded());
         // One who asks, as far as the recorder knows, and beside whom so much hangs that nobody can be looked at.
         task.known.hides |= candidate.asked.is_some() && apart::touches_nothing();
@@ -354,55 +358,6 @@ impl Candidate {
         let known = Known { hides: self.is_principal, ..Known::default() };
         let number = |id: i32| (id > 0).then_some(id);
         Task { pid: number(self.pid), tid: number(self.tid), uid, comm, known, ..Task::default() }
-    }
-}
-
-/// Whether one who may have asked is there as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Still {
-    /// It is, and if it waited, it does so still.
-    Yes,
-    /// It is gone, or does something else, or is on its way there.
-    No,
-    /// It may be either.
-    Unsure,
-}
-
-/// How to tell whether one that may have asked is still there.
-#[derive(Clone, Copy)]
-struct Look<'a> {
-    /// Whether a thread has asked for anything after that time, nanoseconds since boot.
-    has_asked_since: &'a dyn Fn(i32, u64) -> bool,
-    /// So many looks more are taken, over all of them, at who runs on a processor at each; who does so then has gone on. `None`:
-    /// it may be either.
-    further: Option<&'a Cell<usize>>,
-}
-
-/// Whether it is what was found, not a successor of its number, and if it waits, that it does so still, for the same answer:
-/// who goes on may run another program by now.
-fn is_still(host: &Host, candidate: &Candidate, look: &Look<'_>) -> Still {
-    let directory = format!("{}/task/{}", candidate.pid, candidate.tid);
-    // Who becomes another program waits for no module.
-    let hangs = task::is_changing(&directory);
-    match task::Stat::try_read(host, &directory) {
-        Ok(stat) if candidate.started_by.is_some_and(|time| stat.started > time) => return Still::No,
-        Ok(_) => {}
-        Err(error) if hangs || task::is_absent(&error) => return Still::No,
-        Err(_) => return Still::Unsure,
-    }
-    if !candidate.waits {
-        return Still::Yes;
-    }
-    if hangs {
-        return Still::No;
-    }
-    // While it was looked at there was time to become another program, and to wait for another module.
-    match waiting::still_waits(host, &directory, look.further) {
-        Some(true) if candidate.asked.is_some_and(|time| (look.has_asked_since)(candidate.tid, time)) => Still::No,
-        Some(true) => Still::Yes,
-        Some(false) => Still::No,
-        None if look.further.is_some() => Still::No,
-        None => Still::Unsure,
     }
 }
 

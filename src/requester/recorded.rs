@@ -12,6 +12,8 @@ use crate::text::Text;
 /// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over: it
 /// is taken for the former if it was made at most so long before we were started. Nanoseconds.
 const GONE: u64 = 1_000_000_000;
+/// No helper starts so much later than its request that one older than this may be ours, if its task is gone.
+const LATE: u64 = 5 * GONE;
 /// Tasks that have asked and not yet gone to sleep are looked at again so many times in all. Where fifty
 /// ask for one name most of them wait for a processor, and so do we: more looks would take away what they wait for.
 const LOOKS: usize = 20;
@@ -49,16 +51,14 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     let is_lost = Cell::new(recorder.has_lost(started.saturating_sub(GONE)));
     let found = settle(open, look, |over, fate| match fate {
         Fate::WentOn => _ = recorder.serve(over, name, waited),
-        _ => is_lost.set(true),
+        _ => is_lost.set(is_lost.get() || started.saturating_sub(over.time) <= LATE),
     });
     let failed = |why: &str| Failed {
         why: why.into(),
         recorder: recorder.is_well().then_some(recorder),
         is_lost: is_lost.get(),
     };
-    // To look up an address takes a hundred times as long as all else: who is killed must not cost that, or anybody could have
-    // us do it all day. Of nearly all who wait the stack tells it.
-    let is_worth_it = matches!(&found[..], [(_, Fate::Waits(_))]);
+    let (found, has_left_out) = without_those_who_left(found);
     let found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
     let mut searched = Searched { found_by: Some(FoundBy::Recorder), ..Searched::default() };
     let Some(((first, _), others)) = found.split_first() else {
@@ -66,14 +66,15 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     };
     let for_others = found.iter().any(|(entry, _)| templates::works_for_others(&entry.comm));
     let principals = if for_others { principals(host, recorder, name, started) } else { Vec::new() };
-    // Last: if something hangs on the way all of it is done anew, and this can be done once.
-    if others.is_empty() && !recorder.serve(first, name, waited) {
+    // Last: if something hangs on the way all of it is done anew, and this can be done once. It may be another's request, if
+    // ours is one that was left out.
+    if others.is_empty() && !has_left_out && !recorder.serve(first, name, waited) {
         return Err(failed("the recorder's only such request was taken by another helper"));
     }
-    let is_certain = others.is_empty() && principals.is_empty();
+    let is_certain = others.is_empty() && !has_left_out && principals.is_empty();
     searched.confidence = if is_certain { Confidence::Exact } else { Confidence::Ambiguous };
     if others.iter().all(|(other, _)| other.call_site == first.call_site) {
-        searched.address = is_worth_it.then_some(first.call_site);
+        searched.address = others.is_empty().then_some(first.call_site);
         searched.call_site = found.iter().find_map(|(_, candidate)| candidate.call_site.clone());
     }
     let candidates = found.into_iter().map(|(_, candidate)| candidate).chain(principals).collect();
@@ -83,26 +84,43 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
 /// For whom a thread of the kernel's may have asked for `name`, for which a helper was started at that time.
 fn principals(host: &Host, recorder: &Recorder, name: &[u8], started: u64) -> Vec<Candidate> {
     let entries = recorder.all_about(|asked| templates::needs(asked, name));
-    let may_need =
-        |entry: &Entry| entry.time <= started && still_needs(host, entry, started.saturating_sub(entry.time) <= GONE);
+    let looked_at = entries.into_iter().filter(|entry| entry.time <= started).filter_map(|entry| {
+        let needs = still_needs(host, &entry, started.saturating_sub(entry.time) <= GONE)?;
+        Some((entry, needs))
+    });
+    let (needing, _) = without_those_who_left(looked_at.take(MAX_CANDIDATES).collect());
     let principal = |entry: Entry| Candidate {
         recorded: Some((entry.uid, entry.comm)),
         is_principal: true,
         ..Candidate::new(entry.pid, entry.tid, Some(entry.time / TICK))
     };
-    entries.into_iter().filter(may_need).take(MAX_CANDIDATES).map(principal).collect()
+    needing.into_iter().map(|(entry, _)| principal(entry)).collect()
 }
 
-/// Whether one that asked for an algorithm waits for it still, or was killed a moment ago.
-fn still_needs(host: &Host, entry: &Entry, is_young: bool) -> bool {
+/// Whether one that asked for an algorithm waits for it still, or was killed a moment ago, maybe.
+fn still_needs(host: &Host, entry: &Entry, is_young: bool) -> Option<Fate> {
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
+    let gone = is_young.then_some(Fate::Killed);
     if task::is_changing(&directory) {
-        return is_young;
+        return gone;
     }
     let stat = task::Stat::read(host, &directory);
-    let Some(stat) = stat.filter(|stat| stat.started <= entry.time / TICK && !stat.is_ending) else { return is_young };
-    // Who is killed goes on, and may ask for more on the way out.
-    !entry.is_past && stat.state == b'D' && waits_within(host, &directory, templates::LOOKUP)
+    let Some(stat) = stat.filter(|stat| stat.started <= entry.time / TICK && !stat.is_ending) else { return gone };
+    let waits = !entry.is_past && stat.state == b'D' && waits_within(host, &directory, templates::LOOKUP);
+    waits.then_some(Fate::Waits(None))
+}
+
+/// Leaves out those who are gone, or do something else, and had asked for more before, and says whether there were any. They may
+/// have been killed, and what they ask for on their way out is nobody's business; but most of them were answered, and where
+/// somebody else waits for the same, or is about to, they are not to be taken for him: he gets it loaded for himself, or not.
+fn without_those_who_left(found: Vec<(Entry, Fate)>) -> (Vec<(Entry, Fate)>, bool) {
+    if !found.iter().any(|(_, fate)| matches!(fate, Fate::Waits(_) | Fate::Runs)) {
+        return (found, false);
+    }
+    let count = found.len();
+    let found: Vec<_> = found.into_iter().filter(|(entry, fate)| !entry.is_past || *fate != Fate::Killed).collect();
+    let has_left_out = found.len() < count;
+    (found, has_left_out)
 }
 
 /// What became of a task that made a request.
@@ -170,9 +188,10 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     if !waited {
         return Fate::Waits(None);
     }
-    // Who was not killed asks for one thing at a time.
+    // Who was not killed asks for one thing at a time; but its number may be that of a program now that another thread became,
+    // which killed it.
     if entry.is_past {
-        return Fate::WentOn;
+        return if is_young { Fate::Killed } else { Fate::WentOn };
     }
     match look(host, &directory) {
         Waiting::Yes(call_site) => Fate::Waits(call_site),
@@ -266,18 +285,46 @@ mod tests {
     #[test]
     fn who_asked_for_more_was_answered_or_is_being_killed() {
         const WAITS: &str = "[<0>] __request_module+0x1/0x2\n[<0>] crypto_larval_wait+0x3/0x4\n";
-        for (stat, expected, needs) in [
-            (Some(("D", 0, 499)), Fate::WentOn, false),
-            (Some(("R", 0x4, 499)), Fate::Killed, true),
-            (None, Fate::Killed, true),
+        for (stat, old, needs) in [
+            (Some(("D", 0, 499)), Fate::WentOn, None),
+            (Some(("R", 0x4, 499)), Fate::Gone, Some(Fate::Killed)),
+            (None, Fate::Gone, Some(Fate::Killed)),
         ] {
             let (_root, host) = host(stat, WAITS);
             let mut entry = Entry::sample(70, 71, 500 * TICK);
             entry.is_past = true;
-            assert_eq!(fate(&host, true, true, &entry), expected, "{stat:?}");
+            assert_eq!(
+                [true, false].map(|is_young| fate(&host, true, is_young, &entry)),
+                [Fate::Killed, old],
+                "{stat:?}"
+            );
             assert_eq!(still_needs(&host, &entry, true), needs, "{stat:?}");
-            let (_, candidate) = candidate(entry, expected, true);
+            let (_, candidate) = candidate(entry, Fate::Killed, true);
             assert!(candidate.is_past);
+        }
+    }
+
+    #[test]
+    fn who_left_is_not_taken_for_one_who_waits() {
+        let found = |fates: &[(Fate, bool)]| {
+            let entry = |(tid, (fate, is_past)): (i32, &(Fate, bool))| {
+                let mut entry = Entry::sample(70, tid, 0);
+                entry.is_past = *is_past;
+                (entry, fate.clone())
+            };
+            let (left, has_left_out) = without_those_who_left((0..).zip(fates).map(entry).collect());
+            (left.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), has_left_out)
+        };
+        let waits = (Fate::Waits(None), false);
+        for (fates, expected) in [
+            (vec![(Fate::Killed, true)], (vec![0], false)),
+            (vec![(Fate::Killed, true), (Fate::Killed, false)], (vec![0, 1], false)),
+            (vec![(Fate::Killed, true), waits.clone()], (vec![1], true)),
+            (vec![(Fate::Killed, true), (Fate::Runs, false)], (vec![1], true)),
+            (vec![(Fate::Killed, false), waits.clone()], (vec![0, 1], false)),
+            (vec![waits.clone(), waits], (vec![0, 1], false)),
+        ] {
+            assert_eq!(found(&fates), expected, "{fates:?}");
         }
     }
 
@@ -311,7 +358,7 @@ mod tests {
         ] {
             let (_root, host) = host(stat, stack);
             let told = [true, false].map(|is_young| still_needs(&host, &Entry::sample(70, 71, time), is_young));
-            assert_eq!(told, [young, old], "{stat:?} {stack}");
+            assert_eq!(told.map(|fate| fate.is_some()), [young, old], "{stat:?} {stack}");
         }
     }
 

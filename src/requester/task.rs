@@ -166,6 +166,10 @@ pub fn is_changing(task: &str) -> bool {
 
 /// The command line of a task, bounded; kernel threads have none.
 pub fn command_line(host: &Host, task: &str) -> Option<Vec<Text>> {
+    // No rule asks for it, and all threads of a process have one lock for it: it is not to use up what may hang.
+    if apart::has_hung(|what| what.ends_with(b"/cmdline")) {
+        return None;
+    }
     let text = host.glimpse(format!("/proc/{task}/cmdline"), MAX_CMDLINE).ok()?;
     let text = text.strip_suffix(&[0]).unwrap_or(&text);
     (!text.is_empty()).then(|| text.split(|&byte| byte == 0).map(Text::from).collect())

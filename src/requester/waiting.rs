@@ -1,6 +1,5 @@
 //! Whether a task waits for a module, and where in the kernel it came to that.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
@@ -30,8 +29,11 @@ const HELPER: &[u8] = b"call_usermodehelper_exec";
 /// So many looks, so far apart, find one asleep that is about to be.
 const LOOKS: usize = 8;
 const APART: Duration = Duration::from_micros(250);
-/// If that is not enough. Where we get no processor either the looks are further apart, and so take as much longer.
+/// If that is not enough. Time that it has run is counted at every tick of the clock, 1 to 10 ms.
 const FURTHER_APART: Duration = Duration::from_millis(10);
+/// One that has run on so often is on its way to something else: to sleep takes some microseconds, so few are interrupted in the
+/// midst of that, and hardly any a second time.
+const RUNS: usize = 5;
 /// Bytes of a stack that are read.
 const MAX_STACK: usize = 16 << 10;
 
@@ -67,22 +69,39 @@ pub fn look(host: &Host, task: &str) -> Waiting {
 }
 
 /// Whether a task that was found waiting waits still, as far as anybody may see. `None` if it is on a processor at every look:
-/// it may be on its way to sleep, or run another program by now. After the first looks it takes of the `further` ones,
-/// one each [`FURTHER_APART`].
-pub fn still_waits(host: &Host, task: &str, further: Option<&Cell<usize>>) -> Option<bool> {
-    for looks in 1.. {
+/// it may be on its way to sleep, or run another program by now.
+pub fn still_waits(host: &Host, task: &str) -> Option<bool> {
+    for _ in 0..LOOKS {
         match look(host, task) {
             Waiting::Yes(_) | Waiting::Hidden => return Some(true),
             Waiting::No => return Some(false),
-            Waiting::CannotTell if looks < LOOKS => nap(),
-            Waiting::CannotTell => {
-                let further = further?;
-                further.set(further.get().checked_sub(1)?);
-                sleep(FURTHER_APART);
-            }
+            Waiting::CannotTell => nap(),
         }
     }
     None
+}
+
+/// How one that can be on a processor gets on, over several looks.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// How long it has run, nanoseconds.
+    ran: Option<u64>,
+    /// How often that was more than before.
+    grew: usize,
+}
+
+impl Progress {
+    /// Looks once more; whether it has run on, and so is not on its way to sleep. One that gets no processor may be.
+    pub fn goes_on(&mut self, host: &Host, task: &str) -> bool {
+        // The first number of Documentation/scheduler/sched-stats.rst; without that nobody knows, and it counts.
+        let line = host.glimpse_line(format!("/proc/{task}/schedstat")).unwrap_or_default();
+        let ran =
+            line.split(|&byte| byte == b' ').next().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let has_run = ran.is_none() || self.ran.is_some_and(|before| ran > Some(before));
+        self.ran = ran;
+        self.grew = self.grew.saturating_add(usize::from(has_run));
+        self.grew >= RUNS
+    }
 }
 
 /// Whether a task sleeps in functions whose names begin like this, as far as anybody may see.
@@ -94,6 +113,11 @@ pub fn waits_within(host: &Host, task: &str, functions: &[u8]) -> bool {
 /// So long a task is left alone between two looks at it.
 pub fn nap() {
     sleep(APART);
+}
+
+/// The same if it is looked at for long.
+pub fn long_nap() {
+    sleep(FURTHER_APART);
 }
 
 fn sleep(time: Duration) {
@@ -131,6 +155,28 @@ mod tests {
         for other in [&b"[<0>] my__request_module+0x1/0x2\n"[..], b"[<0>] __request_modules+0x1/0x2\n", b"\n", b"x"] {
             assert_eq!(of_stack(other), Waiting::No);
         }
+    }
+
+    #[test]
+    fn who_gets_no_processor_is_not_who_runs_on() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::at(root.path()).unwrap();
+        let task = root.path().join("proc/7");
+        std::fs::create_dir_all(&task).unwrap();
+        for (step, expected) in [(1, vec![false, false, false, false, false, true, true]), (0, vec![false; 40])] {
+            let mut progress = Progress::default();
+            let told = (0..expected.len()).map(|look| {
+                std::fs::write(task.join("schedstat"), format!("{} 99 7\n", 1000 + look * step)).unwrap();
+                progress.goes_on(&host, "7")
+            });
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{step}");
+        }
+        std::fs::remove_file(task.join("schedstat")).unwrap();
+        let mut progress = Progress::default();
+        assert_eq!(
+            (0..6).map(|_| progress.goes_on(&host, "7")).collect::<Vec<_>>(),
+            [false, false, false, false, true, true]
+        );
     }
 
     #[test]

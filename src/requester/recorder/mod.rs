@@ -102,7 +102,12 @@ impl Recorder {
 
     /// Whether what the thread `tid` asked for last is something else than `name`.
     pub fn has_asked_for_another(&self, tid: i32, name: &[u8]) -> bool {
-        self.ring().has_asked_for_another(tid, name, since_boot())
+        self.ring().asked_last_for(tid, name, since_boot()) == Some(false)
+    }
+
+    /// Whether what the thread `tid` asked for last is `name`.
+    pub fn has_asked_for(&self, tid: i32, name: &[u8]) -> bool {
+        self.ring().asked_last_for(tid, name, since_boot()) == Some(true)
     }
 
     /// All requests, answered or not, of whose name `is_meant` says so: of each thread the last. Youngest first.

@@ -129,16 +129,17 @@ impl<'a> Ring<'a> {
         entries
     }
 
-    /// Whether some request that was made after `since`, nanoseconds since boot, may have been written over.
+    /// Whether a request that was made after `since`, nanoseconds since boot, may have been written over.
     pub fn has_lost(&self, since: u64) -> bool {
         self.words.chunks_exact(self.row).any(|row| {
             let entries = (self.row / STRIDE - 1) as u64;
             let count = row.first().map_or(0, |count| count.load(Ordering::Acquire));
-            // The next to be written over.
-            let oldest = count.checked_rem(entries);
-            let at =
-                oldest.and_then(|oldest| usize::try_from(oldest).ok()).map(|oldest| (oldest + 1) * STRIDE + word::TIME);
-            at.and_then(|at| row.get(at)).is_some_and(|time| time.load(Ordering::Relaxed) > since)
+            // The next to be written over, which is a little younger than the last that was.
+            let oldest = count.checked_rem(entries).filter(|_| count > entries);
+            let at = oldest.and_then(|oldest| usize::try_from(oldest).ok()).map(|oldest| (oldest + 1) * STRIDE);
+            let word = |word: usize| at.and_then(|at| row.get(at + word)).map(|word| word.load(Ordering::Relaxed));
+            word(word::SEQUENCE).is_some_and(|sequence| sequence != 0)
+                && word(word::TIME).is_some_and(|time| time > since)
         })
     }
 
@@ -148,11 +149,11 @@ impl<'a> Ring<'a> {
         self.recent(now).filter_map(last).any(|(time, task)| thread(task) == tid && time > since)
     }
 
-    /// Whether the last request of the thread `tid` was about something else than `name`; not if it is not known.
-    pub fn has_asked_for_another(&self, tid: i32, name: &[u8], now: u64) -> bool {
+    /// Whether the last request of the thread `tid` was about `name`; `None` if it is not known.
+    pub fn asked_last_for(&self, tid: i32, name: &[u8], now: u64) -> Option<bool> {
         let by_time = |at| self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?, is_about(word, name))));
         let last = self.recent(now).filter_map(by_time).filter(|(_, task, _)| thread(*task) == tid).max();
-        last.is_some_and(|(.., is_it)| !is_it)
+        last.map(|(.., is_it)| is_it)
     }
 
     /// All requests, answered or not, of whose name `is_meant` says so: of each thread the last. Youngest first.
@@ -433,15 +434,16 @@ mod tests {
     #[test]
     fn what_was_written_over_is_noticed() {
         let written = Written::new();
-        for number in 0..ENTRIES as u64 {
+        for number in 0..=ENTRIES as u64 {
             assert!(!written.ring().has_lost(0), "{number}");
             written.write(1, "x", 41, NOW - 9 + number, 1);
         }
-        for (since, expected) in [(NOW - 10, true), (NOW - 9, false), (NOW, false)] {
+        for (since, expected) in [(NOW - 10, true), (NOW - 9, true), (NOW - 8, false), (NOW, false)] {
             assert_eq!(written.ring().has_lost(since), expected);
         }
-        written.write(1, "x", 41, NOW, 1);
-        assert!(written.ring().has_lost(NOW - 9) && !written.ring().has_lost(NOW - 8));
+        // It is being written over.
+        written.0[(ENTRIES + 1 + 2) * STRIDE].store(0, Ordering::Release);
+        assert!(!written.ring().has_lost(0));
     }
 
     #[test]
@@ -474,9 +476,12 @@ mod tests {
             (about("x"), about("y"), about("z")),
             (vec![(42, NOW - 7), (41, NOW - 8)], vec![(42, NOW - 6)], vec![])
         );
-        let another = |tid, name: &str| written.ring().has_asked_for_another(tid, name.as_bytes(), NOW);
-        assert!(another(42, "x") && !another(42, "y") && !another(41, "x") && another(41, "y"));
-        assert!(!another(43, "x"));
+        let last = |tid, name: &str| written.ring().asked_last_for(tid, name.as_bytes(), NOW);
+        assert_eq!(
+            [last(42, "x"), last(42, "y"), last(41, "x"), last(41, "y")].map(Option::unwrap),
+            [false, true, true, false]
+        );
+        assert_eq!(last(43, "x"), None);
     }
 
     #[test]
