@@ -9,7 +9,7 @@ use crate::text::{CUT, Text};
 
 /// Bytes of a line, which are ten or twenty times as many as usual ones have. What reads records, and journald, takes this
 /// much.
-pub const MAX: usize = 64 << 10;
+const MAX: usize = 64 << 10;
 
 /// What is kept of each who asked.
 struct Limits {
@@ -113,7 +113,7 @@ mod tests {
             assert_eq!((asked.pid, &asked.comm), (Some(i32::MAX), &worst().comm));
             assert!(asked.exe.as_ref().unwrap().is_short(), "{candidates}");
             let words = asked.cmdline.iter().flatten().map(|word| word.as_bytes().len()).sum::<usize>();
-            assert!(words <= LIMITS[0].command_line + "…".len(), "{candidates}: {words}");
+            assert!(words <= LIMITS[0].command_line + CUT.len(), "{candidates}: {words}");
         }
     }
 

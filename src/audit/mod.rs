@@ -5,7 +5,7 @@
 //! nobody waits for, [`read`] finds every entry wherever it is at the moment, [`follow`] those that come,
 //! [`since`] those that came after a position that was written down.
 
-pub mod bounds;
+mod bounds;
 pub mod entry;
 pub mod follow;
 mod found;

@@ -48,15 +48,15 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
-    let is_lost = Cell::new(recorder.has_lost(started.saturating_sub(GONE)));
+    let is_gone = Cell::new(false);
     let found = settle(open, look, |over, fate| match fate {
         Fate::WentOn => _ = recorder.serve(over, name, waited),
-        _ => is_lost.set(is_lost.get() || started.saturating_sub(over.time) <= LATE),
+        _ => is_gone.set(is_gone.get() || started.saturating_sub(over.time) <= LATE),
     });
     let failed = |why: &str| Failed {
         why: why.into(),
         recorder: recorder.is_well().then_some(recorder),
-        is_lost: is_lost.get(),
+        is_lost: is_gone.get() || recorder.has_lost(started.saturating_sub(GONE)),
     };
     let (found, has_left_out) = without_those_who_left(found);
     let found: Vec<_> = found.into_iter().map(|(entry, fate)| candidate(entry, fate, waited)).collect();
