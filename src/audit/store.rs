@@ -93,12 +93,15 @@ fn mode_if_pressed(run: &Directory) -> Option<Mode> {
 
 /// The lock, if a flush is due and none is under way.
 fn begin_if_due(run: &Directory) -> io::Result<File> {
-    let waiting = run.stat(SPOOL)?.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or_default());
     // Only looked at, and opened when it is time: that is once in seconds.
     let age = match run.stat(FLUSH)? {
         Some(stat) => age_of(&stat),
         None => open_lock(run).map(|_new| Duration::ZERO)?,
     };
+    if age < PAUSE {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let waiting = run.stat(SPOOL)?.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or_default());
     let is_due = waiting > 0 && (age >= LONG_ENOUGH || (waiting >= ENOUGH && age >= PAUSE));
     if !is_due {
         return Err(io::ErrorKind::WouldBlock.into());

@@ -97,6 +97,7 @@ fn to_kernel_log(host: &Host, loudness: Loudness, text: &str) -> Option<()> {
     let message = format!("<{priority}>{PROCESS}[{}]: {text}\n", std::process::id());
     let mut log = host.open_with(Path::new(DEV_KMSG), OFlag::O_WRONLY).ok()?;
     let written = log.write(message.as_bytes()).ok()?;
+    host.done_with(log);
     (written == message.len()).then_some(())
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
 
 /// The delegate, while there is one.
 static CHILD: AtomicI32 = AtomicI32::new(0);
@@ -20,8 +20,11 @@ const WATCHED: [Signal; 4] = {
     [Signal::SIGUSR1, one, other, third]
 };
 
-/// From here on signals are taken care of. One that our caller ignores stays ignored.
+/// From here on signals are taken care of. One that our caller ignores stays ignored, but for the one that tells of a child's
+/// end: the delegate would be gone before its status could be read (wait(2)).
 pub fn watch() {
+    // SAFETY: no handler is involved.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
     for signal in WATCHED {
         // SAFETY: the handler makes async-signal-safe calls only.

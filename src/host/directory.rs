@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
-use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, fstatfs, statfs};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::{Host, RUN};
@@ -49,8 +49,11 @@ impl Host {
 
     /// Whether what lies below `path` lives in memory, so that no disk can hold up a write there.
     pub fn is_in_memory(&self, path: &str) -> bool {
-        let opened = self.open_with(Path::new(path), OFlag::O_PATH);
-        opened.is_ok_and(|file| fstatfs(&file).is_ok_and(|fs| is_memory(fs.filesystem_type())))
+        let told = match self.is_this() {
+            true => statfs(path).ok(),
+            false => self.open_with(Path::new(path), OFlag::O_PATH).ok().and_then(|file| fstatfs(&file).ok()),
+        };
+        told.is_some_and(|fs| is_memory(fs.filesystem_type()))
     }
 
     /// Whether what lies below [`RUN`] lives in memory: on a disk that is frozen, whoever makes a file waits for ever.

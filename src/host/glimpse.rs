@@ -35,7 +35,9 @@ impl Host {
         unsafe {
             touch(&path, || {
                 let file = self.open_c(&path, READ)?;
-                Ok(rustix::io::read(file, spare_capacity(&mut bytes))?)
+                rustix::io::read(&file, spare_capacity(&mut bytes))?;
+                self.done_with(file);
+                Ok(())
             })
         }?;
         Ok(bytes)

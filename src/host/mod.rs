@@ -14,15 +14,20 @@ mod modules;
 mod policy;
 pub mod schedstat;
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlink, readlinkat};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
+use nix::sys::utsname::{UtsName, uname};
+use rustix::fs::RawDir;
 
 use crate::text::Text;
 
@@ -53,6 +58,13 @@ pub const LOG_DIR: &str = "/var/log/modprobe-guard";
 /// The Linux Kernel Runtime Guard's setting: whether it kills helpers of the kernel that it does not know.
 pub const LKRG: &str = "/proc/sys/lkrg/umh_enforce";
 
+/// Descriptors below this may be left open.
+const LEFT_OPEN: RawFd = 64;
+/// Bytes of a directory that are listed at once.
+const LISTED: usize = 32 << 10;
+/// Not where there are so few of them that they could run out.
+const ENOUGH: u64 = 256;
+
 /// A host below a root directory.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -63,13 +75,38 @@ pub struct Host {
     command_line: OnceLock<Vec<u8>>,
     /// Whether `/run` is in memory, once that was asked.
     has_run_in_memory: OnceLock<bool>,
+    /// What uname(2) says, once it was asked.
+    names: OnceLock<Option<UtsName>>,
+    /// Whether what was read stays open.
+    leaves_open: bool,
 }
 
 impl Host {
     /// This machine.
     pub fn this() -> Host {
-        let (has_sysfs, has_run_in_memory) = (OnceLock::new(), OnceLock::new());
-        Host { root: None, has_sysfs, command_line: OnceLock::new(), has_run_in_memory }
+        Host {
+            root: None,
+            has_sysfs: OnceLock::new(),
+            command_line: OnceLock::new(),
+            has_run_in_memory: OnceLock::new(),
+            names: OnceLock::new(),
+            leaves_open: false,
+        }
+    }
+
+    /// This machine, for a process that ends in a moment: what it has read is closed by that, as far as there are
+    /// descriptors to spare. Closing each makes up a sixth of all its system calls.
+    pub fn of_helper() -> Host {
+        let leaves_open = getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(soft, _)| soft >= ENOUGH);
+        Host { leaves_open, ..Host::this() }
+    }
+
+    /// Closes what was read or written, now or at the end.
+    pub(crate) fn done_with(&self, file: impl Into<OwnedFd>) {
+        let file = file.into();
+        if self.leaves_open && file.as_raw_fd() < LEFT_OPEN {
+            let _ = file.into_raw_fd();
+        }
     }
 
     /// The host whose files lie below `root`. Absolute links inside lead to places inside.
@@ -138,14 +175,18 @@ impl Host {
     }
 
     /// What the link `path` says; `None` if it is none.
-    pub fn link_target(&self, path: impl AsRef<Path>) -> Option<std::ffi::OsString> {
-        let link = self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?;
-        nix::fcntl::readlinkat(&link, "").ok().filter(|target| !target.is_empty())
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Option<OsString> {
+        let path = path.as_ref();
+        let target = match &self.root {
+            None => readlink(path),
+            Some(_) => readlinkat(self.open_with(path, OFlag::O_PATH | OFlag::O_NOFOLLOW).ok()?, ""),
+        };
+        target.ok().filter(|target| !target.is_empty())
     }
 
     /// Whether `path` leads to a directory.
     pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
-        self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).is_ok()
+        self.open_with(path.as_ref(), OFlag::O_PATH | OFlag::O_DIRECTORY).map(|file| self.done_with(file)).is_ok()
     }
 
     /// What stat(2) says of what `path` leads to, whoever may read it.
@@ -167,12 +208,17 @@ impl Host {
     /// # Errors
     /// Besides those of open(2) and read(2): `InvalidInput` if it is no regular file, `FileTooLarge` if it is longer.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Vec<u8>> {
-        read_file(&self.open(path)?, limit)
+        let file = self.open(path)?;
+        let bytes = read_file(&file, limit)?;
+        self.done_with(file);
+        Ok(bytes)
     }
 
     /// What one read gives of a small file of the kernel's: all of it, as far as `buffer` has room.
     pub fn read_once<'a>(&self, path: impl AsRef<Path>, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-        let length = self.open(path)?.read(buffer)?;
+        let mut file = self.open(path)?;
+        let length = file.read(buffer)?;
+        self.done_with(file);
         Ok(buffer.get(..length).unwrap_or_default())
     }
 
@@ -196,12 +242,25 @@ impl Host {
     }
 
     /// Names of the entries of a directory, sorted by byte.
-    pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<std::ffi::OsString>> {
-        Ok(self.entries(path)?.into_iter().map(|(name, _)| name).collect())
+    pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let directory = self.open_with(path.as_ref(), OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let mut room = Vec::with_capacity(LISTED);
+        let mut listed = RawDir::new(&directory, room.spare_capacity_mut());
+        let mut names = Vec::new();
+        while let Some(entry) = listed.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        names.sort();
+        self.done_with(directory);
+        Ok(names)
     }
 
     /// The entries of a directory with what each is (links are not followed), sorted by byte.
-    pub fn entries(&self, path: impl AsRef<Path>) -> io::Result<Vec<(std::ffi::OsString, fs::FileType)>> {
+    pub fn entries(&self, path: impl AsRef<Path>) -> io::Result<Vec<(OsString, fs::FileType)>> {
         let listed = |directory: fs::ReadDir| {
             directory.map(|entry| entry.and_then(|entry| Ok((entry.file_name(), entry.file_type()?)))).collect()
         };
@@ -225,8 +284,8 @@ impl Host {
     pub fn kernel(&self) -> Result<String, String> {
         if self.is_this() {
             // Not from /proc, which may not be mounted yet.
-            let name = nix::sys::utsname::uname().map_err(|error| format!("uname: {error}"))?;
-            return Ok(name.release().to_string_lossy().into_owned());
+            let names = self.names().ok_or_else(|| String::from("uname: the kernel does not tell its release"))?;
+            return Ok(names.release().to_string_lossy().into_owned());
         }
         if let Some(release) = self.line("/proc/sys/kernel/osrelease").and_then(|line| String::from_utf8(line).ok()) {
             return Ok(release);
@@ -249,11 +308,14 @@ impl Host {
         }
     }
 
+    fn names(&self) -> Option<&UtsName> {
+        self.names.get_or_init(|| uname().ok()).as_ref()
+    }
+
     /// The host's name; `None` where a tree does not tell.
     pub fn name(&self) -> Option<Text> {
         if self.is_this() {
-            let name = nix::sys::utsname::uname().ok()?;
-            return Some(Text::from(name.nodename().as_encoded_bytes()));
+            return Some(Text::from(self.names()?.nodename().as_encoded_bytes()));
         }
         self.line("/proc/sys/kernel/hostname").or_else(|| self.line("/etc/hostname")).map(Text)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -22,6 +22,8 @@ const DEEPEST: usize = 32;
 const SYS_MODULE: &str = "/sys/module";
 /// The longest configuration file that is read, bytes; real ones have some thousands.
 const LONGEST_FILE: usize = 4 << 20;
+/// Mostly a configuration file has less than so many bytes.
+const SHORT_FILE: usize = 4096;
 
 impl Host {
     /// The module index of the kernel with the release `kernel`; opens nothing yet.
@@ -38,7 +40,7 @@ impl Host {
         let mut failures = Vec::new();
         let mut files: BTreeMap<OsString, (String, Vec<u8>)> = BTreeMap::new();
         let softdep = format!("{}/{MODULES_SOFTDEP}", module_directory(kernel));
-        match self.read(&softdep, LONGEST_FILE) {
+        match self.read_config(Path::new(&softdep)) {
             Ok(bytes) => {
                 files.insert(MODULES_SOFTDEP.into(), (self.shown(&softdep).display().to_string(), bytes));
             }
@@ -65,7 +67,7 @@ impl Host {
                 }
                 let path = Path::new(directory).join(&name);
                 let shown = self.shown(directory).join(&name);
-                let bytes = match self.open(&path).and_then(|file| read_config(&file)) {
+                let bytes = match self.read_config(&path) {
                     Ok(bytes) => bytes,
                     Err(_) if self.link_target(&path).is_some_and(|target| target == "/dev/null") => Vec::new(),
                     Err(error) => {
@@ -103,6 +105,19 @@ impl Host {
         files
     }
 
+    /// The bytes of a configuration file; `/dev/null` has none.
+    fn read_config(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.open(path)?;
+        // Of a regular file one read brings all, unless there is too little room for it (read(2)).
+        let mut room = [0; SHORT_FILE];
+        let bytes = match (&file).read(&mut room)? {
+            length @ 1..SHORT_FILE => room.get(..length).unwrap_or_default().to_vec(),
+            _ => read_long_config(&file)?,
+        };
+        self.done_with(file);
+        Ok(bytes)
+    }
+
     /// Whether modules show in `/sys`.
     pub fn has_sysfs(&self) -> bool {
         *self.has_sysfs.get_or_init(|| self.is_directory(SYS_MODULE))
@@ -136,8 +151,8 @@ fn is_config_name(name: &OsStr) -> bool {
     name.len() > b".conf".len() && !name.starts_with(b".") && name.ends_with(b".conf")
 }
 
-/// The bytes of a configuration file; `/dev/null` has none.
-fn read_config(file: &File) -> io::Result<Vec<u8>> {
+/// The bytes of a configuration file that has many or none, from its beginning; `/dev/null` has none.
+fn read_long_config(file: &File) -> io::Result<Vec<u8>> {
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -145,6 +160,7 @@ fn read_config(file: &File) -> io::Result<Vec<u8>> {
     if metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3) {
         return Ok(Vec::new());
     }
+    (&*file).seek(SeekFrom::Start(0))?;
     read_of(file, &metadata, LONGEST_FILE)
 }
 
@@ -277,8 +293,8 @@ mod tests {
 
     #[test]
     fn a_link_to_dev_null_hides() {
-        assert_eq!(read_config(&File::open("/dev/null").unwrap()).unwrap(), b"");
-        assert!(read_config(&File::open("/dev/zero").unwrap()).is_err());
+        assert_eq!(Host::this().read_config(Path::new("/dev/null")).unwrap(), b"");
+        assert!(Host::this().read_config(Path::new("/dev/zero")).is_err());
     }
 
     #[test]

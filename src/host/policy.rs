@@ -195,7 +195,9 @@ impl Host {
         })?;
         let metadata = file.metadata().map_err(unreadable)?;
         self.judge(&metadata)?;
-        read_of(&file, &metadata, limit).map_err(unreadable)
+        let bytes = read_of(&file, &metadata, limit).map_err(unreadable)?;
+        self.done_with(file);
+        Ok(bytes)
     }
 
     fn policy_directory(&self, path: &str) -> Result<(), Refusal> {

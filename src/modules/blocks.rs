@@ -63,9 +63,9 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Bytes a block. A search reads a few hundred bytes here and there: a page for each is memory that is touched in vain.
-const BLOCK: usize = 1024;
-/// Blocks that are kept, by their number modulo this: 32 KiB.
+/// Bytes a block.
+const BLOCK: usize = 4096;
+/// Blocks that are kept, by their number modulo this: 128 KiB.
 const KEPT: usize = 32;
 
 /// A file, of which the blocks read last are kept.

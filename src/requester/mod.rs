@@ -63,7 +63,7 @@ pub struct Parent {
     pub kind: ParentKind,
     /// When it was started, clock ticks since boot; only of a program, and only if it certainly is our parent.
     pub started: Option<u64>,
-    /// When we were started, clock ticks since boot: whoever asked was there before.
+    /// When we were started, clock ticks since boot: whoever asked was there before. Unknown if [`Parent::started`] is known.
     pub we_started: Option<u64>,
 }
 
@@ -71,26 +71,25 @@ impl Parent {
     /// Who started this process.
     pub fn of_ours(host: &Host) -> Parent {
         let pid = nix::unistd::getppid().as_raw();
-        let ours = task::Stat::read(host, "self");
+        let is_ours = || nix::unistd::getppid().as_raw() == pid;
         let theirs = task::Stat::read(host, &pid.to_string());
+        let grandparent = theirs.as_ref().map_or(0, |stat| stat.parent);
+        // A parent that ended while we looked has left us to another, and its number to anybody.
+        if let Some(stat) = theirs.as_ref().filter(|stat| !stat.is_kernel_thread && is_ours()) {
+            let (kind, started) = (ParentKind::Program, Some(stat.started));
+            return Parent { pid, grandparent, kind, started, we_started: None };
+        }
+        let ours = task::Stat::read(host, "self");
         let kind = match &theirs {
             Some(stat) if stat.is_kernel_thread => ParentKind::KernelThread,
             Some(_) => ParentKind::Program,
             // The kernel's helpers live in the first process namespace, and its threads do not end before their helper:
             // a parent outside of ours, or one that is gone, is a program. One that is merely hidden from us (hidepid,
             // SELinux) may be either.
-            None if ours.is_some() && (pid == 0 || nix::unistd::getppid().as_raw() != pid) => ParentKind::Program,
+            None if ours.is_some() && (pid == 0 || !is_ours()) => ParentKind::Program,
             None => ParentKind::Unknown,
         };
-        let we_started = ours.map(|stat| stat.started);
-        // A parent that ended while we looked has left us to PID 1, or its number to somebody younger than we are.
-        let is_ours = |stat: &&task::Stat| {
-            let is_older = we_started.is_none_or(|ours| stat.started <= ours);
-            !stat.is_kernel_thread && is_older && nix::unistd::getppid().as_raw() == pid
-        };
-        let started = theirs.as_ref().filter(is_ours).map(|stat| stat.started);
-        let grandparent = theirs.map_or(0, |stat| stat.parent);
-        Parent { pid, grandparent, kind, started, we_started }
+        Parent { pid, grandparent, kind, started: None, we_started: ours.map(|stat| stat.started) }
     }
 
     /// Whether whoever asked the kernel waits for our answer, and other processes can be seen.

@@ -13,23 +13,20 @@ const MODPROBES: [&[u8]; 3] = [b"kmod", b"modprobe", b"modprobe-guard"];
 
 /// The process that wanted us to run.
 pub(super) fn search(host: &Host, caller: Caller, parent: Parent) -> (Searched, Vec<Candidate>) {
-    let is_older = |stat: &task::Stat| parent.we_started.is_none_or(|ours| stat.started <= ours);
-    let read = |pid: i32| (pid > 0).then(|| task::Stat::read(host, &pid.to_string())).flatten().filter(is_older);
-    // A parent that ended meanwhile leaves its number to somebody else.
-    let Some(mut stat) = read(parent.pid).filter(|stat| Some(stat.started) == parent.started) else {
-        return (Searched::default(), Vec::new());
-    };
-    let mut pid = parent.pid;
+    let read = |pid: i32| (pid > 0).then(|| task::Stat::read(host, &pid.to_string())).flatten();
+    let Some(mut started) = parent.started else { return (Searched::default(), Vec::new()) };
+    let (mut pid, mut above) = (parent.pid, parent.grandparent);
     for _ in 0..MAX_BETWEEN {
         if !only_runs_us(host, caller, pid) {
             break;
         }
-        let above = stat.parent;
-        // Above what the kernel started nobody asked.
-        let Some(next) = read(above).filter(|stat| !stat.is_kernel_thread) else { break };
-        (pid, stat) = (above, next);
+        // Above what the kernel started nobody asked; whoever is younger has the number after another.
+        let is_above = |stat: &task::Stat| !stat.is_kernel_thread && stat.started <= started;
+        let Some(next) = read(above).filter(is_above) else { break };
+        (pid, above, started) = (above, next.parent, next.started);
     }
-    let candidate = Candidate::new(pid, pid, parent.we_started);
+    // One that ended meanwhile leaves its number to somebody else, who started later.
+    let candidate = Candidate::new(pid, pid, Some(started));
     let searched = Searched { confidence: Confidence::Exact, found_by: Some(FoundBy::Parent), ..Searched::default() };
     (searched, vec![candidate])
 }

@@ -19,6 +19,8 @@ const MAX_CMDLINE: usize = 4096;
 /// The kernel shows at most 4096 bytes a hierarchy (`proc_cgroup_show`, kernel/cgroup/cgroup.c), and knows some fourteen. Of a
 /// longer path it shows the beginning, and nothing at all in 5.10.
 const MAX_GROUPS: usize = 64 << 10;
+/// Mostly they need less: what a task reads into was not touched before.
+const MOST_GROUPS: usize = 2048;
 /// PF_KTHREAD, and PF_EXITING or PF_SIGNALED, include/linux/sched.h: one that was killed may wait, for a debugger or for
 /// its core to be written, before it is exiting.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -142,7 +144,8 @@ impl Describer<'_> {
             uid,
             euid,
             auid,
-            session: login("sessionid").0,
+            // Both are set at once (`audit_set_loginuid`, kernel/audit.c).
+            session: auid.and_then(|_| login("sessionid").0),
             userns: host
                 .glimpse_link(format!("/proc/{directory}/ns/user"))
                 .map(|theirs| of_host_or_other(theirs.as_bytes() == FIRST_USER_NAMESPACE)),
@@ -185,7 +188,12 @@ pub fn groups(host: &Host, task: &str) -> io::Result<Groups> {
     if apart::has_hung(|what| what.ends_with(b"/cgroup")) {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    Ok(Groups::parse(&host.glimpse(format!("/proc/{task}/cgroup"), MAX_GROUPS)?))
+    let path = format!("/proc/{task}/cgroup");
+    let mut groups = host.glimpse(&path, MOST_GROUPS)?;
+    if groups.len() == MOST_GROUPS {
+        groups = host.glimpse(&path, MAX_GROUPS)?;
+    }
+    Ok(Groups::parse(&groups))
 }
 
 /// Path of a task's executable as the kernel knows it; kernel threads have none.

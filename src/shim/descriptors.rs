@@ -1,21 +1,21 @@
 //! Standard descriptors. The kernel starts helpers without any: what is opened first would become our standard output,
 //! or the delegate's.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, IntoRawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 
 /// Gives every standard descriptor that is closed a place holder: a path to `/` that can neither be read nor written
 /// and that the delegate does not inherit. `/dev/null` would do too, but there may be no `/dev` yet.
 pub fn occupy() {
     while let Ok(descriptor) = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-        let number = std::os::fd::AsRawFd::as_raw_fd(&descriptor);
-        if number > 2 {
+        // The lowest that is free is taken (open(2)): all below are there. One too many does no harm.
+        if descriptor.into_raw_fd() >= 2 {
             break;
         }
-        std::mem::forget(descriptor);
     }
 }
 
@@ -25,6 +25,9 @@ pub fn say(line: &str) {
     let mut line = line.as_bytes().to_vec();
     line.truncate(libc::PIPE_BUF - 1);
     line.push(b'\n');
+    // Whoever reads it may be gone.
+    // SAFETY: no handler is involved.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
     let stderr = std::io::stderr();
     let mut wanted = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     if matches!(poll(&mut wanted, PollTimeout::ZERO), Ok(ready) if ready > 0) && is_open() {

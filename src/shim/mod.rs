@@ -69,7 +69,7 @@ fn run(call: &Call) -> i32 {
         audit::complain("failed, and was run again in modprobe's place; set `delegate` in the policy to the real one");
         return 1;
     }
-    let host = Host::this();
+    let host = Host::of_helper();
     let parent = Parent::of_ours(&host);
     let told = marker;
     let ancestors = call.ancestors(&host, [parent.pid, parent.grandparent]);

@@ -14,7 +14,7 @@ mod say;
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, Ordering::SeqCst};
 
 use crate::delegate::{ENVIRONMENT, VARIABLE, is_native};
 use crate::host::apart;
@@ -36,8 +36,6 @@ static TIME_ALLOWS: AtomicBool = AtomicBool::new(false);
 static STATUS: AtomicI32 = AtomicI32::new(1);
 /// The process that answers the request; children of ours only end.
 static ANSWERING: AtomicI32 = AtomicI32::new(0);
-/// Device and inode of this program, so as not to run it in modprobe's place.
-static OURSELVES: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 static ARGUMENTS: [AtomicPtr<c_char>; MAX_ARGUMENTS] = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_ARGUMENTS];
 /// `delegate` of the policy, which may be all that is right here; empty before it is known.
 static DELEGATE: [AtomicU8; 512] = [const { AtomicU8::new(0) }; 512];
@@ -69,16 +67,10 @@ pub unsafe fn launch(argc: c_int, argv: *const *const c_char) {
     ANSWERING.store(own_pid(), SeqCst);
     // SAFETY: each of the first argc pointers leads to a C string.
     take_arguments(&mut (0..usize::try_from(argc).unwrap_or(0)).map(|at| unsafe { CStr::from_ptr(*argv.add(at)) }));
-    if let Some((device, inode)) = own_identity() {
-        store_identity(device, inode);
-    }
     use_alternate_stack();
     CRASHES.into_iter().for_each(catch);
     catch(libc::SIGALRM);
     take_default_signals();
-    // Whoever reads our standard error may be gone; the delegate gets the default again.
-    // SAFETY: no handler is involved.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     std::panic::set_hook(Box::new(|panic| {
         // A child that fails answers nobody.
         if own_pid() == ANSWERING.load(SeqCst) {
@@ -192,13 +184,16 @@ fn become_modprobe() {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&mut all);
         libc::sigprocmask(libc::SIG_UNBLOCK, &all, ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        for signal in [libc::SIGCHLD, libc::SIGPIPE, libc::SIGXFSZ] {
+            libc::signal(signal, libc::SIG_DFL);
+        }
     }
+    // Not to run this program in modprobe's place.
+    let ours = own_identity();
     // SAFETY: a static that ends with a NUL (AtomicU8 has the layout of a byte), and that nothing changes any more.
     let delegate = unsafe { CStr::from_ptr(DELEGATE.as_ptr().cast()) };
     for candidate in [delegate].into_iter().chain(KNOWN_PATHS) {
-        let is_other = identity(candidate).is_some_and(|(device, inode)| !is_ourselves(device, inode));
+        let is_other = identity(candidate).is_some_and(|found| Some(found) != ours);
         if is_other && is_native(candidate) {
             // SAFETY: ARGUMENTS is an array of C strings that ends with a null (AtomicPtr has the layout of a pointer),
             // and so is the environment. Returns only if it failed.
@@ -254,13 +249,10 @@ fn use_alternate_stack() {
     unsafe { libc::sigaltstack(&stack, ptr::null_mut()) };
 }
 
-/// What we and the delegate need of signals, whatever our caller ignored: exec(2) passes that on to us.
+/// What we need of signals, whatever our caller ignored: exec(2) passes that on to us.
 fn take_default_signals() {
     // SAFETY: plain system calls on our own signal state; no handler is involved.
     unsafe {
-        // Ignored, the delegate would be gone before its status could be read (wait(2)). The delegate gets the default
-        // as well, not what our caller had: modprobe's system(3) needs it for `install` lines just as we do.
-        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         // A limit on the size of files (setrlimit(2)) is to lose a record, not the answer.
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         // Blocked signals stay so over exec(2): the clock must ring.
@@ -305,17 +297,6 @@ pub fn identity(path: &CStr) -> Option<(u64, u64)> {
         let mut found: libc::stat = std::mem::zeroed();
         (libc::stat(path.as_ptr(), &mut found) == 0).then_some((found.st_dev, found.st_ino))
     }
-}
-
-fn store_identity(device: u64, inode: u64) {
-    let [ours_device, ours_inode] = &OURSELVES;
-    ours_device.store(device, SeqCst);
-    ours_inode.store(inode, SeqCst);
-}
-
-fn is_ourselves(device: u64, inode: u64) -> bool {
-    let [ours_device, ours_inode] = &OURSELVES;
-    (ours_device.load(SeqCst), ours_inode.load(SeqCst)) == (device, inode)
 }
 
 #[cfg(test)]
