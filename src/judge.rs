@@ -173,6 +173,13 @@ impl<'a> Judge<'a> {
         (closure.is_served() && is_seen).then_some(0)
     }
 
+    /// Whether it may matter to a judgement who asked, and not only to its record.
+    pub fn is_asked_who(&self, judgement: &Judgement) -> bool {
+        !self.is_off
+            && !is_path(&judgement.request)
+            && policy::is_asked_who(self.policy, &judgement.request, &judgement.closure)
+    }
+
     fn decide(&self, request: &Request, closure: &Closure, requester: &Requester) -> Verdict {
         if self.is_off {
             let why = "modprobe_guard=off on the kernel command line: everything passes";

@@ -13,10 +13,11 @@
 //! ```
 //!
 //! Imports point down this list, never up: the binaries; [`cli`] and [`shim`]; [`doctor`] and [`learn`]; [`judge`]; [`requester`], [`delegate`],
-//! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`] and [`text`].
+//! [`conntrack`], [`audit`]; [`host`]; [`policy`], [`modules`], [`invocation`]; [`model`], [`text`] and [`checksum`].
 //! `policy` and `modules` are pure: they know nothing of processes, files or clocks but what they are handed.
 
 pub mod audit;
+pub mod checksum;
 pub mod cli;
 pub mod conntrack;
 pub mod delegate;

@@ -16,6 +16,7 @@ use crate::audit::entry::Entry;
 use crate::audit::found::{Found, Part, if_there};
 use crate::audit::read::{Entries, Lines, TRIES};
 use crate::audit::told::Told;
+use crate::checksum::crc32;
 use crate::host::{Host, LOG_DIR, RUN};
 
 /// So many bytes a file is known by: the first line's time and host are among them.
@@ -99,7 +100,7 @@ fn go_on(parts: Vec<Part>, from: &Position) -> io::Result<(Position, Vec<Lines>)
 fn head(file: &File, length: u64) -> io::Result<u32> {
     let mut bytes = vec![0; usize::try_from(length.min(HEAD)).unwrap_or_default()];
     file.read_exact_at(&mut bytes, 0)?;
-    Ok(crc32fast::hash(&bytes))
+    Ok(crc32(&bytes))
 }
 
 #[cfg(test)]

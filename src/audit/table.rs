@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use crate::audit::entry::{self, Thinned};
 use crate::audit::spool;
 use crate::audit::thinning::{self, Budget, Slot};
+use crate::checksum::crc32;
 use crate::host::Directory;
 use crate::model::Record;
 
@@ -186,7 +187,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8; PLACE]) -> Option<T> {
     let (checksum, rest) = bytes.split_first_chunk::<4>()?;
     let (length, body) = rest.split_first_chunk::<2>()?;
     let body = body.get(..usize::from(u16::from_le_bytes(*length)))?;
-    if body.is_empty() || crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
+    if body.is_empty() || crc32(body) != u32::from_le_bytes(*checksum) {
         return None;
     }
     postcard::from_bytes(body).ok()
@@ -196,7 +197,7 @@ fn write_place(file: &File, place: u64, value: &impl Serialize) -> io::Result<()
     let body = postcard::to_stdvec(value).map_err(io::Error::other)?;
     let length = u16::try_from(body.len()).ok().filter(|_| body.len() <= PLACE.saturating_sub(HEAD));
     let length = length.ok_or(io::ErrorKind::FileTooLarge)?;
-    let bytes = [&crc32fast::hash(&body).to_le_bytes()[..], &length.to_le_bytes(), &body].concat();
+    let bytes = [&crc32(&body).to_le_bytes()[..], &length.to_le_bytes(), &body].concat();
     file.write_all_at(&bytes, offset(place))
 }
 

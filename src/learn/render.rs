@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 
 use toml_writer::ToTomlValue;
 
+use crate::checksum::crc32;
 use crate::model::Action;
 use crate::text::Text;
 
@@ -214,7 +215,7 @@ fn ids(rules: &[Rule]) -> Vec<String> {
     let ids = rules.iter().zip(&plain).map(|(rule, plain)| {
         let is_whole = plain.len() <= ID && times.get(plain.as_str()) == Some(&1);
         let short: String = plain.chars().take(ID).collect();
-        let mut sum = crc32fast::hash(rule.name.as_bytes());
+        let mut sum = crc32(rule.name.as_bytes());
         let mut id = if is_whole { short.clone() } else { format!("{short}-{sum:08x}") };
         while !taken.insert(id.clone()) {
             sum = sum.wrapping_add(1);

@@ -76,7 +76,9 @@ pub struct Blocks {
 
 struct Block {
     number: u64,
-    bytes: Vec<u8>,
+    bytes: Box<[u8; BLOCK]>,
+    /// How many of them were read.
+    length: usize,
 }
 
 impl Blocks {
@@ -96,28 +98,23 @@ impl Blocks {
         let slot = kept.get_mut((number % KEPT as u64) as usize).ok_or(Damage::Ends { at: offset })?;
         let block = match slot {
             Some(block) if block.number == number => block,
-            slot => slot.insert(Block { number, bytes: Vec::new() }),
+            slot => slot.insert(Block { number, bytes: Box::new([0; BLOCK]), length: 0 }),
         };
         self.read(block, within)?;
-        let bytes = block.bytes.get(within..).filter(|bytes| !bytes.is_empty());
+        let bytes = block.bytes.get(within..block.length).filter(|bytes| !bytes.is_empty());
         bytes.map(take).ok_or(Damage::Ends { at: offset })
     }
 
     /// Reads the block on until it has the byte `within`, or the file ends. Mostly one read brings the whole block, or
     /// all that the file's last one has.
     fn read(&self, block: &mut Block, within: usize) -> Result<(), Damage> {
-        while block.bytes.len() <= within {
-            let had = block.bytes.len();
-            block.bytes.resize(BLOCK, 0);
-            let read = self
-                .file
-                .read_at(block.bytes.get_mut(had..).unwrap_or_default(), block.number * BLOCK as u64 + had as u64);
-            let count = read.as_ref().map_or(0, |&count| count);
-            block.bytes.truncate(had.saturating_add(count));
-            match read {
+        while block.length <= within {
+            let rest = block.bytes.get_mut(block.length..).unwrap_or_default();
+            match self.file.read_at(rest, block.number * BLOCK as u64 + block.length as u64) {
                 Ok(0) => break,
+                Ok(count) => block.length = block.length.saturating_add(count).min(BLOCK),
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(Damage::Read(error)),
-                _ => {}
+                Err(_) => {}
             }
         }
         Ok(())

@@ -56,16 +56,7 @@ pub fn open_rules<'a>(
     closure: &Closure,
     requester: &Requester,
 ) -> Vec<Open<'a>> {
-    let mut names: Vec<Option<&Text>> = match unreadable(closure) {
-        Some(_) => {
-            let commands = closure.commands.iter().map(|command| &command.module);
-            std::iter::once(&request.name).chain(commands).map(Some).collect()
-        }
-        None => judged(closure).map(|(name, _)| Some(name)).collect(),
-    };
-    if names.is_empty() {
-        names.push(None);
-    }
+    let mut names = names_judged(request, closure);
     let mut open = Vec::new();
     for rule in &policy.rules {
         let about = |name: &Option<&Text>| rule.is_about(*name, &request.name);
@@ -80,6 +71,27 @@ pub fn open_rules<'a>(
         }
     }
     open
+}
+
+/// Whether a rule that asks who has something to say of a request, be it that another one comes before it.
+pub fn is_asked_who(policy: &Policy, request: &Request, closure: &Closure) -> bool {
+    let names = names_judged(request, closure);
+    policy.asks_who().any(|rule| names.iter().any(|name| rule.is_about(*name, &request.name)))
+}
+
+/// What rules are held against: modules and bare `install` lines; the name alone (`None`) if nothing would be loaded.
+fn names_judged<'a>(request: &'a Request, closure: &'a Closure) -> Vec<Option<&'a Text>> {
+    let mut names: Vec<Option<&Text>> = match unreadable(closure) {
+        Some(_) => {
+            let commands = closure.commands.iter().map(|command| &command.module);
+            std::iter::once(&request.name).chain(commands).map(Some).collect()
+        }
+        None => judged(closure).map(|(name, _)| Some(name)).collect(),
+    };
+    if names.is_empty() {
+        names.push(None);
+    }
+    names
 }
 
 fn strictest<'a>(policy: &'a Policy, asked: Asked<'a>, closure: &'a Closure, blocks: Blocks) -> Word<'a> {

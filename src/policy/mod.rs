@@ -18,7 +18,7 @@ use crate::model::{Action, Request, Requester, Value};
 use crate::text::Text;
 
 pub use concern::{Concern, concern, may_pass};
-pub use decide::{decide, open_rules};
+pub use decide::{decide, is_asked_who, open_rules};
 pub use finding::{Finding, Position, Source};
 pub use parse::expectations::{Expectation, Expectations, expectations};
 pub use parse::parse;

@@ -40,9 +40,9 @@ const SEARCH: Duration = Duration::from_millis(30);
 const SEARCH_ALL: Duration = Duration::from_millis(500);
 /// How much of it to find the name of an address.
 const SYMBOLS: Duration = Duration::from_millis(200);
-/// If more than so many may have asked, these, the youngest, are described, and of the others there is what the recorder
-/// knows: each costs some thirty system calls. All are, if rules ask who.
-const DESCRIBED: usize = 8;
+/// If more than so many may have asked, these, who have asked first, are looked at and described, and of the others there is
+/// what the recorder knows: each costs some forty system calls. All are, if rules ask who.
+const DESCRIBED: usize = 4;
 /// If rules ask who, and nobody is seen to wait, those who run at each look are looked at so often again, over some 0.5 s: who
 /// asks goes to sleep, who became another program runs on.
 const FURTHER_LOOKS: usize = 50;
@@ -100,7 +100,7 @@ impl Parent {
 
 /// What the policy wants to know of the requester.
 pub struct Wishes<'a> {
-    /// Whether rules ask who.
+    /// Whether rules that have something to say of what is asked for ask who.
     pub rules: bool,
     /// Whether command lines are recorded.
     pub command_lines: bool,
@@ -183,7 +183,7 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     let until = wishes.rules.then(|| Instant::now() + SEARCHES);
     let described = apart::ask(&host.opened(), || {
         if found.get().is_none() {
-            let _ = found.set(search(host, name, caller, parent, until));
+            let _ = found.set(search(host, name, caller, parent, wishes.described(), until));
         }
         let Some(Found { candidates, recorder, .. }) = found.get() else { return Vec::new() };
         let has_asked_since = |tid, time| recorder.is_some_and(|recorder| recorder.has_asked_since(tid, time));
@@ -220,13 +220,14 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
 
 /// Each that may have asked.
 ///
-/// Until `until` all processes are looked at if nobody is found who waits though somebody must.
-fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, until: Option<Instant>) -> Found {
+/// Once `enough` were found who wait, the others are not looked at. Until `until` all processes are if nobody is found who
+/// waits though somebody must.
+fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, enough: usize, until: Option<Instant>) -> Found {
     if caller != Caller::Kernel {
         let (searched, candidates) = parent::search(host, caller, parent);
         return Found { searched, candidates, recorder: None };
     }
-    recorded::search(host, name, parent).unwrap_or_else(|Failed { why, recorder, is_lost }| {
+    recorded::search(host, name, parent, enough).unwrap_or_else(|Failed { why, recorder, is_lost }| {
         let is_another = |tid| recorder.is_some_and(|recorder| recorder.has_asked_for_another(tid, name));
         let search = |patience| blocked::search(host, parent, patience, is_another);
         let Blocked { mut searched, mut candidates, mut is_cut } = search(SEARCH);

@@ -33,8 +33,8 @@ pub(super) struct Failed {
     pub is_lost: bool,
 }
 
-/// Finds each task that may have asked for `name`.
-pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, Failed> {
+/// Finds each task that may have asked for `name`. Once `enough` were found who wait, the others count as they stand.
+pub(super) fn search(host: &Host, name: &[u8], parent: Parent, enough: usize) -> Result<Found, Failed> {
     // Unmapping it would make every processor that we ran on forget its translations, a moment before we end.
     let recorder: &'static Recorder = match Recorder::open() {
         Ok(recorder) => Box::leak(Box::new(recorder)),
@@ -48,10 +48,18 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent) -> Result<Found, 
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
+    if enough < open.len() {
+        // Who has asked first was answered first, and of that others are told once it was seen.
+        open.reverse();
+    }
     let is_gone = Cell::new(false);
-    let found = settle(open, look, |over, fate| match fate {
-        Fate::WentOn => _ = recorder.serve(over, name, waited),
-        _ => is_gone.set(is_gone.get() || started.saturating_sub(over.time) <= LATE),
+    let found = settle(open, enough, look, |over, fate| {
+        let may_be_ours = *fate == Fate::Gone && started.saturating_sub(over.time) <= LATE;
+        is_gone.set(is_gone.get() || may_be_ours);
+        // Nobody has to look again.
+        if !may_be_ours {
+            recorder.serve(over, name, waited);
+        }
     });
     let failed = |why: &str| Failed {
         why: why.into(),
@@ -136,10 +144,18 @@ enum Fate {
     WentOn,
     /// It is gone, and was not killed while it waited for this answer.
     Gone,
+    /// Nobody looked.
+    Unseen,
 }
 
-/// Looks at each that has made such a request, and keeps those that may be the one. `is_over` is told of all others.
-fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Entry, &Fate)) -> Vec<(Entry, Fate)> {
+/// Looks at each that has made such a request until `enough` wait, and keeps those that may be the one. `is_over` is told of all
+/// others.
+fn settle(
+    open: Vec<Entry>,
+    enough: usize,
+    look: impl Fn(&Entry) -> Fate,
+    is_over: impl Fn(&Entry, &Fate),
+) -> Vec<(Entry, Fate)> {
     let stays = |(entry, fate): &(Entry, Fate)| {
         let is_over_now = matches!(fate, Fate::WentOn | Fate::Gone);
         if is_over_now {
@@ -147,12 +163,18 @@ fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Ent
         }
         !is_over_now
     };
+    let mut waiting = 0_usize;
     let looked_at = open.into_iter().map(|entry| {
-        let fate = look(&entry);
+        // Who has asked for more does not wait: of that one it is soon told whether it went on.
+        let fate = if waiting < enough || entry.is_past { look(&entry) } else { Fate::Unseen };
+        waiting = waiting.saturating_add(usize::from(matches!(fate, Fate::Waits(_))));
         (entry, fate)
     });
-    let mut found: Vec<_> = looked_at.filter(stays).take(MAX_CANDIDATES).collect();
-    let mut looks = LOOKS;
+    let mut found: Vec<_> = looked_at.filter(stays).collect();
+    // Who waits is not left out for those who were killed, of whom there can be any number.
+    found.sort_by_key(|(_, fate)| *fate == Fate::Killed);
+    found.truncate(MAX_CANDIDATES);
+    let mut looks = if waiting < enough { LOOKS } else { 0 };
     while looks > 0 && found.iter().any(|(_, fate)| *fate == Fate::Runs) {
         nap();
         for (entry, fate) in found.iter_mut().filter(|(_, fate)| *fate == Fate::Runs).take(looks) {
@@ -168,6 +190,11 @@ fn settle(open: Vec<Entry>, look: impl Fn(&Entry) -> Fate, is_over: impl Fn(&Ent
 fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     if apart::touches_nothing() {
         // Whoever it was may be this one.
+        return Fate::Killed;
+    }
+    // Who was not killed asks for one thing at a time; but its number may be that of a program now that another thread became,
+    // which killed it.
+    if entry.is_past && is_young {
         return Fate::Killed;
     }
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
@@ -188,10 +215,8 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     if !waited {
         return Fate::Waits(None);
     }
-    // Who was not killed asks for one thing at a time; but its number may be that of a program now that another thread became,
-    // which killed it.
     if entry.is_past {
-        return if is_young { Fate::Killed } else { Fate::WentOn };
+        return Fate::WentOn;
     }
     match look(host, &directory) {
         Waiting::Yes(call_site) => Fate::Waits(call_site),
@@ -262,8 +287,9 @@ mod tests {
                 let entry = Entry::sample(70, 71, time);
                 let look = |entry: &Entry| fate(&host, waited, is_young, entry);
                 let over = Cell::new(0);
-                let found =
-                    settle(vec![entry], look, |_, fate| over.set(over.get() + u32::from(*fate == Fate::WentOn)));
+                let found = settle(vec![entry], usize::MAX, look, |_, fate| {
+                    over.set(over.get() + u32::from(*fate == Fate::WentOn))
+                });
                 assert_eq!(!found.is_empty(), expected, "{stat:?} {stack} {waited} {is_young}");
                 // Of one who is gone another helper may still have to find out that it was killed.
                 let went_on = stat.is_some_and(|(state, flags, _)| state == "S" && flags == 0) && waited;
@@ -365,13 +391,13 @@ mod tests {
     #[test]
     fn however_many_are_about_to_wait_few_are_looked_at_again() {
         let entries = |count: i32| (0..count).map(|tid| Entry::sample(1, tid, 0)).collect();
-        for (count, last) in [(1, 21), (3, 23), (40, 60), (70, 70)] {
+        for (count, last) in [(1, 21), (3, 23), (40, 60), (70, 90)] {
             let looks = Cell::new(0);
             let look = |_: &Entry| {
                 looks.set(looks.get() + 1);
                 Fate::Runs
             };
-            let found = settle(entries(count), look, |_, _| panic!("none is over"));
+            let found = settle(entries(count), usize::MAX, look, |_, _| panic!("none is over"));
             assert_eq!((looks.get(), found.len()), (last, usize::try_from(count).unwrap().min(MAX_CANDIDATES)));
         }
         // One that went to sleep, and one that turned out to have been answered.
@@ -385,7 +411,7 @@ mod tests {
             }
         };
         let over = Cell::new(None);
-        let found = settle(entries(3), look, |entry, _| over.set(Some(entry.tid)));
+        let found = settle(entries(3), usize::MAX, look, |entry, _| over.set(Some(entry.tid)));
         assert_eq!((looks.get(), over.get()), (6, Some(0)));
         assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), [1, 2]);
         assert!(found.iter().all(|(_, fate)| *fate == Fate::Waits(None)));

@@ -1,7 +1,7 @@
 //! Standard descriptors. The kernel starts helpers without any: what is opened first would become our standard output,
 //! or the delegate's.
 
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,8 +12,12 @@ use nix::sys::stat::Mode;
 /// and that the delegate does not inherit. `/dev/null` would do too, but there may be no `/dev` yet.
 pub fn occupy() {
     while let Ok(descriptor) = open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-        // The lowest that is free is taken (open(2)): all below are there. One too many does no harm.
-        if descriptor.into_raw_fd() >= 2 {
+        let number = descriptor.as_raw_fd();
+        if number <= 2 {
+            std::mem::forget(descriptor);
+        }
+        // The lowest that is free is taken (open(2)): all below are there.
+        if number >= 2 {
             break;
         }
     }

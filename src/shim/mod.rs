@@ -104,12 +104,13 @@ fn run(call: &Call) -> i32 {
     lifeboat::policy_is_known();
     // The kernel asks for one name at a time; of several, who asked is the same for all.
     let first = load.names.first().and_then(|&at| argv.get(at)).copied().unwrap_or_default();
-    let rules = policy.asks_who().next().is_some();
-    let wishes = Wishes { rules, command_lines: policy.audit.cmdline, executables: policy.executables() };
     let kernel = host.kernel().unwrap_or_default();
     let judge = Judge::new(&host, &kernel, policy);
     let mut cases = Case::all(requests, &judge);
     foresee(cases.iter().map(|case| judge.outlook(&case.judgement)));
+    let rules = cases.iter().any(|case| judge.is_asked_who(&case.judgement));
+    let executables = if rules { policy.executables() } else { Vec::new() };
+    let wishes = Wishes { rules, command_lines: policy.audit.cmdline, executables };
     let requester = identify(&host, first, load.caller, parent, &wishes);
     cases.iter_mut().for_each(|case| judge.judge_again(&mut case.judgement, &requester));
 

@@ -87,7 +87,7 @@ fn check_kept(name: &str, check: fn(&[u8]), data: &[u8], what: &str) {
     if let Err(panic) = catch_unwind(|| check(data)) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/fuzz/found");
         fs::create_dir_all(&directory).unwrap();
-        let path = directory.join(format!("{name}-{:08x}", crc32fast::hash(data)));
+        let path = directory.join(format!("{name}-{:08x}", modprobe_guard::checksum::crc32(data)));
         fs::write(&path, data).unwrap();
         eprintln!("{name}: {what}: the input is in {}", path.display());
         std::panic::resume_unwind(panic);

@@ -109,22 +109,26 @@ impl<'a> Ring<'a> {
     /// Requests for `name` of which `now`, nanoseconds since boot, none is known to have been served: of each thread the
     /// last. Youngest first.
     pub fn open_requests(&self, name: &[u8], waited: bool, now: u64) -> Vec<Entry> {
-        let found = self.recent(now).filter_map(|at| self.read(at, name, waited));
+        let name = Name::new(name);
+        let found = self.recent(now).filter_map(|at| self.read(at, &name, waited));
         let kept = last_of_each_thread(found.collect());
         if waited { self.with_what_is_past(kept, now) } else { kept }
     }
 
     /// `entries`, and which of them are past.
     fn with_what_is_past(&self, mut entries: Vec<Entry>, now: u64) -> Vec<Entry> {
-        if entries.is_empty() {
-            return entries;
+        // Mostly there is one, and a thousand others: those are not sorted.
+        let mut last: Vec<(i32, u64)> = entries.iter().map(|entry| (entry.tid, 0)).collect();
+        last.sort_unstable();
+        for at in self.recent(now) {
+            let place = self.word(at, word::TASK).map(thread).map(|tid| last.binary_search_by_key(&tid, |one| one.0));
+            let Some((tid, time)) = place.and_then(|place| last.get_mut(place.ok()?)) else { continue };
+            let asked = self.whole(at, |word| Some((thread(word(word::TASK)?), word(word::TIME)?)));
+            *time = asked.filter(|asked| asked.0 == *tid).map_or(*time, |asked| asked.1.max(*time));
         }
-        let by_thread = |at| self.whole(at, |word| Some((thread(word(word::TASK)?), word(word::TIME)?)));
-        let mut asked: Vec<(i32, u64)> = self.recent(now).filter_map(by_thread).collect();
-        asked.sort_unstable();
         for entry in &mut entries {
-            let next = asked.partition_point(|&one| one <= (entry.tid, entry.time));
-            entry.is_past = asked.get(next).is_some_and(|&(tid, _)| tid == entry.tid);
+            let place = last.binary_search_by_key(&entry.tid, |one| one.0);
+            entry.is_past = place.ok().and_then(|place| last.get(place)).is_some_and(|one| one.1 > entry.time);
         }
         entries
     }
@@ -145,15 +149,23 @@ impl<'a> Ring<'a> {
 
     /// Whether the thread `tid` has asked for anything after `since`, as far as that is `now`; both nanoseconds since boot.
     pub fn has_asked_since(&self, tid: i32, since: u64, now: u64) -> bool {
-        let last = |at| self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?)));
-        self.recent(now).filter_map(last).any(|(time, task)| thread(task) == tid && time > since)
+        self.times_of(tid, now, |_| Some(())).any(|(time, ())| time > since)
     }
 
     /// Whether the last request of the thread `tid` was about `name`; `None` if it is not known.
     pub fn asked_last_for(&self, tid: i32, name: &[u8], now: u64) -> Option<bool> {
-        let by_time = |at| self.whole(at, |word| Some((word(word::TIME)?, word(word::TASK)?, is_about(word, name))));
-        let last = self.recent(now).filter_map(by_time).filter(|(_, task, _)| thread(*task) == tid).max();
-        last.map(|(.., is_it)| is_it)
+        let name = Name::new(name);
+        self.times_of(tid, now, |word| Some(name.is_in(word))).max().map(|(_, is_it)| is_it)
+    }
+
+    /// When the thread `tid` asked, and what `read` takes of that.
+    fn times_of<T>(&self, tid: i32, now: u64, read: impl Fn(Words<'_>) -> Option<T>) -> impl Iterator<Item = (u64, T)> {
+        let is_its = move |task: u64| thread(task) == tid;
+        let entries = self.recent(now).filter(move |&at| self.word(at, word::TASK).is_some_and(is_its));
+        entries.filter_map(move |at| {
+            let read = |word: Words<'_>| is_its(word(word::TASK)?).then_some((word(word::TIME)?, read(word)?));
+            self.whole(at, read)
+        })
     }
 
     /// All requests, answered or not, of whose name `is_meant` says so: of each thread the last. Youngest first.
@@ -173,8 +185,9 @@ impl<'a> Ring<'a> {
     pub fn serve(&self, entry: &Entry, name: &[u8], waited: bool) -> bool {
         // First its thread's older entries of that name, among them the other program's of this request: until the entry
         // itself is marked, which one helper can do only, nobody takes one of them for a request that is open.
+        let name = Name::new(name);
         for older in self.recent(entry.time).filter(|&at| at != entry.at) {
-            if let Some(other) = self.read(older, name, waited)
+            if let Some(other) = self.read(older, &name, waited)
                 && other.tid == entry.tid
                 && other.time <= entry.time
             {
@@ -218,13 +231,17 @@ impl<'a> Ring<'a> {
     }
 
     /// The entry at that place, if it is whole, not served, and about `name`.
-    fn read(&self, at: usize, name: &[u8], waited: bool) -> Option<Entry> {
+    fn read(&self, at: usize, name: &Name, waited: bool) -> Option<Entry> {
+        // Most are about another name: those cost no more than this.
+        if !name.may_begin_with(self.word(at, word::NAME)?) {
+            return None;
+        }
         let sequence = self.words.get(at)?.load(Ordering::Acquire);
         if sequence & SERVED != 0 {
             return None;
         }
         self.whole(at, |word| {
-            if !is_about(word, name) || (word(word::WAITED)? != 0) != waited {
+            if !name.is_in(word) || (word(word::WAITED)? != 0) != waited {
                 return None;
             }
             entry(at, sequence, word)
@@ -235,11 +252,40 @@ impl<'a> Ring<'a> {
 /// The words of one entry, by their offset.
 type Words<'a> = &'a dyn Fn(usize) -> Option<u64>;
 
-/// Most are about another name: that one costs no more than a byte or two.
-fn is_about(word: Words, name: &[u8]) -> bool {
-    let byte = |at: usize| word(word::NAME + at / 8)?.to_ne_bytes().get(at % 8).copied();
-    name.len() < (STRIDE - 1 - word::NAME) * 8
-        && (0..).zip(name.iter().chain(&[0])).all(|(at, &expected)| byte(at) == Some(expected))
+/// Words of a name.
+const NAME_WORDS: usize = STRIDE - 1 - word::NAME;
+
+/// A name as it stands in an entry.
+struct Name {
+    /// With the NUL at its end; what comes behind that is anything.
+    words: [u64; NAME_WORDS],
+    /// The bits of these that count; none if no entry has room for it.
+    bits: Option<[u64; NAME_WORDS]>,
+}
+
+impl Name {
+    fn new(name: &[u8]) -> Name {
+        let words = |byte: &dyn Fn(usize) -> u8| {
+            std::array::from_fn(|word| u64::from_ne_bytes(std::array::from_fn(|at| byte(word * 8 + at))))
+        };
+        let bits = words(&|at| if at <= name.len() { u8::MAX } else { 0 });
+        Name {
+            words: words(&|at| name.get(at).copied().unwrap_or(0)),
+            bits: (name.len() < NAME_WORDS * 8).then_some(bits),
+        }
+    }
+
+    /// By its first word alone.
+    fn may_begin_with(&self, word: u64) -> bool {
+        let ([expected, ..], Some([bits, ..])) = (&self.words, &self.bits) else { return false };
+        (word ^ expected) & bits == 0
+    }
+
+    fn is_in(&self, word: Words) -> bool {
+        let Some(bits) = &self.bits else { return false };
+        let mut parts = (word::NAME..).zip(self.words.iter().zip(bits));
+        parts.all(|(at, (expected, bits))| word(at).is_some_and(|found| (found ^ expected) & bits == 0))
+    }
 }
 
 fn entry(at: usize, sequence: u64, word: Words) -> Option<Entry> {
