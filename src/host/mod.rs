@@ -375,6 +375,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_helper_has_read_stays_open_and_nothing_else_does() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), "x").unwrap();
+        let host = Host::at(root.path()).unwrap();
+        let open_of =
+            || fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        let is_ours = |target: &PathBuf| target.starts_with(root.path().join("file"));
+        for (leaves_open, expected) in [(false, 0), (true, 3)] {
+            let host = Host { leaves_open, ..host.clone() };
+            let held = || open_of().filter(is_ours).count();
+            assert_eq!(host.read("/file", 10).unwrap(), b"x");
+            assert_eq!(host.line("/file").unwrap(), b"x");
+            assert_eq!(host.glimpse("/file", 10).unwrap(), b"x");
+            assert!(host.read("/", 10).is_err());
+            assert_eq!(held(), expected);
+            for _ in 0..100 {
+                assert!(host.read("/file", 10).is_ok());
+            }
+            assert!(held() < 64, "{}", held());
+        }
+        let enough = getrlimit(Resource::RLIMIT_NOFILE).unwrap().0 >= ENOUGH;
+        assert_eq!((Host::of_helper().leaves_open, Host::this().leaves_open), (enough, false));
+    }
+
+    #[test]
     fn a_fifo_a_directory_and_too_much_are_errors() {
         let root = tempfile::tempdir().unwrap();
         nix::unistd::mkfifo(&root.path().join("fifo"), Mode::S_IRUSR).unwrap();

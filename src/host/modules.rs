@@ -292,6 +292,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_any_length_is_read_whole() {
+        let root = Root::new();
+        for length in [0, 1, SHORT_FILE - 1, SHORT_FILE, SHORT_FILE + 1, 10 * SHORT_FILE] {
+            root.write("etc/modprobe.d/a.conf", &"x".repeat(length));
+            let read = root.host().read_config(Path::new("/etc/modprobe.d/a.conf")).unwrap();
+            assert_eq!((read.len(), read.iter().all(|&byte| byte == b'x')), (length, true));
+        }
+    }
+
+    #[test]
     fn a_link_to_dev_null_hides() {
         assert_eq!(Host::this().read_config(Path::new("/dev/null")).unwrap(), b"");
         assert!(Host::this().read_config(Path::new("/dev/zero")).is_err());

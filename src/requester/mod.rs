@@ -183,7 +183,7 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     let until = wishes.rules.then(|| Instant::now() + SEARCHES);
     let described = apart::ask(&host.opened(), || {
         if found.get().is_none() {
-            let _ = found.set(search(host, name, caller, parent, wishes.described(), until));
+            let _ = found.set(search(host, name, caller, parent, wishes, until));
         }
         let Some(Found { candidates, recorder, .. }) = found.get() else { return Vec::new() };
         let has_asked_since = |tid, time| recorder.is_some_and(|recorder| recorder.has_asked_since(tid, time));
@@ -220,14 +220,20 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
 
 /// Each that may have asked.
 ///
-/// Once `enough` were found who wait, the others are not looked at. Until `until` all processes are if nobody is found who
-/// waits though somebody must.
-fn search(host: &Host, name: &[u8], caller: Caller, parent: Parent, enough: usize, until: Option<Instant>) -> Found {
+/// Until `until` all processes are looked at if nobody is found who waits though somebody must.
+fn search(
+    host: &Host,
+    name: &[u8],
+    caller: Caller,
+    parent: Parent,
+    wishes: &Wishes<'_>,
+    until: Option<Instant>,
+) -> Found {
     if caller != Caller::Kernel {
         let (searched, candidates) = parent::search(host, caller, parent);
         return Found { searched, candidates, recorder: None };
     }
-    recorded::search(host, name, parent, enough).unwrap_or_else(|Failed { why, recorder, is_lost }| {
+    recorded::search(host, name, parent, wishes).unwrap_or_else(|Failed { why, recorder, is_lost }| {
         let is_another = |tid| recorder.is_some_and(|recorder| recorder.has_asked_for_another(tid, name));
         let search = |patience| blocked::search(host, parent, patience, is_another);
         let Blocked { mut searched, mut candidates, mut is_cut } = search(SEARCH);

@@ -6,7 +6,7 @@ use crate::host::{Host, apart};
 use crate::model::{Confidence, FoundBy};
 use crate::requester::recorder::{Entry, Recorder, since_boot};
 use crate::requester::waiting::{Waiting, look, nap, waits_within};
-use crate::requester::{Candidate, Found, KTHREADD, Parent, Searched, task, templates};
+use crate::requester::{Candidate, Found, KTHREADD, Parent, Searched, Wishes, task, templates};
 use crate::text::Text;
 
 /// A request whose task is gone may be ours, its task killed while it waited, or one that was answered and is over: it
@@ -33,8 +33,8 @@ pub(super) struct Failed {
     pub is_lost: bool,
 }
 
-/// Finds each task that may have asked for `name`. Once `enough` were found who wait, the others count as they stand.
-pub(super) fn search(host: &Host, name: &[u8], parent: Parent, enough: usize) -> Result<Found, Failed> {
+/// Finds each task that may have asked for `name`. If no rules ask who, only some of them are looked at.
+pub(super) fn search(host: &Host, name: &[u8], parent: Parent, wishes: &Wishes<'_>) -> Result<Found, Failed> {
     // Unmapping it would make every processor that we ran on forget its translations, a moment before we end.
     let recorder: &'static Recorder = match Recorder::open() {
         Ok(recorder) => Box::leak(Box::new(recorder)),
@@ -48,16 +48,17 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent, enough: usize) ->
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
+    let enough = wishes.described();
     if enough < open.len() {
         // Who has asked first was answered first, and of that others are told once it was seen.
         open.reverse();
     }
     let is_gone = Cell::new(false);
     let found = settle(open, enough, look, |over, fate| {
-        let may_be_ours = *fate == Fate::Gone && started.saturating_sub(over.time) <= LATE;
-        is_gone.set(is_gone.get() || may_be_ours);
-        // Nobody has to look again.
-        if !may_be_ours {
+        let has_gone = *fate == Fate::Gone;
+        is_gone.set(is_gone.get() || has_gone && started.saturating_sub(over.time) <= LATE);
+        // Of one who is gone another helper may still have to find out that it was killed, if rules ask who.
+        if !(has_gone && wishes.rules) {
             recorder.serve(over, name, waited);
         }
     });
@@ -352,6 +353,42 @@ mod tests {
         ] {
             assert_eq!(found(&fates), expected, "{fates:?}");
         }
+    }
+
+    #[test]
+    fn once_enough_wait_nobody_else_is_looked_at_but_for_who_has_asked_for_more() {
+        let entries = || {
+            let mut entries: Vec<_> = (0..8).map(|tid| Entry::sample(1, tid, 0)).collect();
+            entries[6].is_past = true;
+            entries
+        };
+        let look = |looked: &Cell<usize>, entry: &Entry| {
+            looked.set(looked.get() + 1);
+            match entry.tid {
+                1 => Fate::Runs,
+                2 => Fate::Killed,
+                6 => Fate::WentOn,
+                _ => Fate::Waits(None),
+            }
+        };
+        for (enough, expected, seen) in [(2, 5, &[0, 1, 3][..]), (usize::MAX, 8 + LOOKS, &[0, 1, 3, 4, 5, 7])] {
+            let (looked, over) = (Cell::new(0), Cell::new(0));
+            let found = settle(entries(), enough, |entry| look(&looked, entry), |_, _| over.set(over.get() + 1));
+            assert_eq!((looked.get(), over.get()), (expected, 1), "{enough}");
+            // Who was killed comes last.
+            assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7, 2]);
+            let is_seen = |(entry, fate): &(Entry, Fate)| (*fate != Fate::Unseen).then_some(entry.tid);
+            assert_eq!(found.iter().filter_map(is_seen).filter(|&tid| tid != 2).collect::<Vec<_>>(), seen);
+        }
+        // Nor does any number of those who were killed push out who waits.
+        let many: Vec<_> = (0..200).map(|tid| Entry::sample(1, tid, 0)).collect();
+        let found = settle(
+            many,
+            usize::MAX,
+            |entry| if entry.tid == 199 { Fate::Waits(None) } else { Fate::Killed },
+            |_, _| panic!("none is over"),
+        );
+        assert_eq!((found.len(), found[0].0.tid), (MAX_CANDIDATES, 199));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use crate::host::Host;
+use crate::host::{Host, apart};
 use crate::requester::waiting::{self, Progress, Waiting};
 use crate::requester::{Candidate, task};
 
@@ -58,7 +58,8 @@ pub(super) fn is_still(host: &Host, candidate: &Candidate, look: &Look<'_>) -> S
 pub(super) fn look_further(host: &Host, candidates: &[Candidate], look: &Look<'_>, stills: &mut [Still]) {
     let mut progress = vec![Progress::default(); candidates.len()];
     let waits = |(still, candidate): (&Still, &Candidate)| *still == Still::Yes && candidate.waits;
-    let Some(further) = look.further else { return };
+    // Where nobody can be looked at, time brings nothing.
+    let Some(further) = look.further.filter(|_| !apart::touches_nothing()) else { return };
     while stills.contains(&Still::Unsure) && !stills.iter().zip(candidates).any(waits) {
         let Some(left) = further.get().checked_sub(1) else { return };
         further.set(left);

@@ -334,6 +334,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn control_groups_are_read_to_their_end() {
+        let (root, host) = host(&[("9", "S", 1, 0)]);
+        for length in [10, MOST_GROUPS - 20, MOST_GROUPS, 3 * MOST_GROUPS] {
+            let text = format!("1:cpu:/{}\n0::/a.service\n", "x".repeat(length));
+            std::fs::write(root.path().join("proc/9/cgroup"), text).unwrap();
+            assert_eq!(groups(&host, "9").unwrap().unit, Some("a.service".into()), "{length}");
+        }
+    }
+
+    #[test]
+    fn who_has_no_login_has_no_session() {
+        let (root, host) = host(&[("7", "S", 1, 0), ("7/task/7", "S", 1, 0)]);
+        for (login, expected) in [("1000", Some(5)), ("4294967295", None)] {
+            for (file, text) in [("loginuid", login), ("sessionid", "5")] {
+                std::fs::write(root.path().join("proc/7/task/7").join(file), text).unwrap();
+            }
+            assert_eq!(Describer::new(&host).describe(7, 7).unwrap().session, expected);
+        }
+    }
+
+    #[test]
     fn no_login_is_one_that_can_be_told() {
         let (root, host) = host(&[("7/task/7", "S", 1, 0)]);
         let file = root.path().join("proc/7/task/7/loginuid");

@@ -333,3 +333,35 @@ fn rules_that_might_have_decided_otherwise_are_told() {
         assert_eq!(ids.join(" "), expected, "{text} / {modules}");
     }
 }
+
+#[test]
+fn who_asks_matters_where_a_rule_about_it_asks_that() {
+    let asks = |rest: &str, requester: &str| {
+        format!("[[rule]]\nid = \"a\"\n{rest}\naction = \"block\"\nrequester = {requester}\n")
+    };
+    let (unit, names) = ("{ unit = \"a.service\" }", "modules = [\"x\"]");
+    for (text, modules, expected) in [
+        (String::new(), "x!", false),
+        (asks(names, unit), "x!", true),
+        (asks(names, unit), "x y!", true),
+        (asks(names, "\"unknown\""), "x!", true),
+        (asks(names, "{ caller = \"kernel\" }"), "x!", false),
+        (asks(names, unit), "y!", false),
+        (asks(names, unit), "x!@live", false),
+        (asks(names, unit), "", false),
+        (asks(names, unit), "missing", true),
+        (asks("requests = [\"x\"]", unit), "", true),
+        (asks("requests = [\"x\"]", unit), "y!@live", true),
+        (asks("requests = [\"z\"]", unit), "x!", false),
+        // One before it decides: it may be one that is only recorded.
+        ("[[rule]]\nid = \"b\"\nmodules = [\"x\"]\naction = \"allow\"\n".to_owned() + &asks(names, unit), "x!", true),
+    ] {
+        let policy = parse(&[Source::new("p", text.clone().into())]).unwrap_or_else(|found| panic!("{text} {found:?}"));
+        let request = Request { name: "x".into(), caller: Caller::Kernel };
+        let closure = match modules {
+            "missing" => Closure { index: IndexHealth::Missing("gone".into()), ..Closure::default() },
+            modules => closure(modules),
+        };
+        assert_eq!(is_asked_who(&policy, &request, &closure), expected, "{text} / {modules}");
+    }
+}

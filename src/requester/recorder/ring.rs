@@ -379,6 +379,32 @@ mod tests {
     }
 
     #[test]
+    fn a_name_ends_where_it_ends() {
+        let words = |text: &[u8]| {
+            let mut padded = text.to_vec();
+            padded.resize(NAME_WORDS * 8, b'?');
+            padded.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect::<Vec<_>>()
+        };
+        let longest = "x".repeat(NAME_WORDS * 8 - 1);
+        for name in ["", "a", "seven77", "eight888", "nine99999", "sixteen616161616", &longest] {
+            for (written, expected) in [
+                (format!("{name}\0"), true),
+                (format!("{name}\0\0\0"), true),
+                (format!("{name}y"), false),
+                (format!("{}\0", name.strip_suffix(|_| true).unwrap_or("z")), false),
+            ] {
+                let words = words(&written.as_bytes()[..written.len().min(NAME_WORDS * 8)]);
+                let word = |at: usize| words.get(at - word::NAME).copied();
+                let name = Name::new(name.as_bytes());
+                assert_eq!(name.is_in(&word), expected, "{written:?}");
+                assert!(!expected || name.may_begin_with(words[0]), "{written:?}");
+            }
+        }
+        let long = Name::new(&[b'x'; NAME_WORDS * 8]);
+        assert!(!long.may_begin_with(u64::MAX) && !long.is_in(&|_| Some(0x7878_7878_7878_7878)));
+    }
+
+    #[test]
     fn a_request_is_found_by_its_name_and_whether_it_is_waited_for() {
         let written = Written::new();
         assert!(written.tids("net-pf-9", true).is_empty());
