@@ -8,7 +8,7 @@
 use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode};
@@ -112,18 +112,21 @@ pub fn is_same(metadata: &Metadata, stat: &FileStat) -> bool {
 /// # Errors
 /// `WouldBlock` if others had it all the time.
 pub fn lock_alone(file: &File, patience: Duration) -> io::Result<()> {
-    let deadline = std::time::Instant::now().checked_add(patience);
+    let mut deadline = None;
     // Short at first: what is waited for takes microseconds.
     let mut pause = Duration::from_micros(50);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            Err(_) if deadline.is_none_or(|deadline| std::time::Instant::now() >= deadline) => {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Err(_) => std::thread::sleep(pause),
+            Err(_) => {}
         }
+        // Mostly it is free, and nobody has to know the time.
+        let now = Instant::now();
+        if now >= *deadline.get_or_insert(now + patience) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        std::thread::sleep(pause);
         pause = pause.saturating_mul(2).min(Duration::from_millis(2));
     }
 }

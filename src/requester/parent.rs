@@ -71,6 +71,28 @@ fn base_name(path: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::invocation::ParentKind;
+    use crate::requester::task::tests::host;
+
+    #[test]
+    fn above_a_shell_is_who_started_it_if_that_is_still_the_one() {
+        let (root, host) = host(&[("50", "S", 1, 40), ("40", "S", 1, 1)]);
+        let file = |name: &str| root.path().join("proc").join(name);
+        std::fs::remove_file(file("50/exe")).unwrap();
+        std::os::unix::fs::symlink("/bin/dash", file("50/exe")).unwrap();
+        std::fs::write(file("50/cmdline"), "sh\0-c\0modprobe x\0").unwrap();
+        let stat = std::fs::read_to_string(file("40/stat")).unwrap();
+        let parent = Parent { pid: 50, grandparent: 40, kind: ParentKind::Program, started: Some(7), we_started: None };
+        for (started, expected) in [(6, (40, 6)), (7, (40, 7)), (8, (50, 7))] {
+            std::fs::write(file("40/stat"), stat.replace(" 0 5 0 0", &format!(" 0 {started} 0 0"))).unwrap();
+            let (searched, candidates) = search(&host, Caller::Xtables, parent);
+            let [found] = &candidates[..] else { panic!("{candidates:?}") };
+            assert_eq!(searched.confidence, Confidence::Exact);
+            assert_eq!((found.pid, found.started_by), (expected.0, Some(expected.1)), "{started}");
+        }
+        // One that may be another by now is nobody.
+        assert!(search(&host, Caller::Xtables, Parent { started: None, ..parent }).1.is_empty());
+    }
 
     #[test]
     fn what_only_runs_us_is_passed_over() {

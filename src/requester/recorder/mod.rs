@@ -45,6 +45,8 @@ pub struct Recorder {
     length: NonZeroUsize,
     /// Of one row.
     entries: usize,
+    /// When it was opened, nanoseconds since boot.
+    opened: u64,
 }
 
 impl Recorder {
@@ -74,7 +76,7 @@ impl Recorder {
         // SAFETY: new memory at a place of the kernel's choice, unmapped again in `drop`.
         let start =
             unsafe { mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map, 0) }?;
-        Ok(Recorder { start: start.cast(), length, entries })
+        Ok(Recorder { start: start.cast(), length, entries, opened: since_boot() })
     }
 
     fn ring(&self) -> Ring<'_> {
@@ -87,7 +89,7 @@ impl Recorder {
 
     /// Requests for `name` that may be the one that we serve; youngest first.
     pub fn open_requests(&self, name: &[u8], waited: bool) -> Vec<Entry> {
-        self.ring().open_requests(name, waited, since_boot())
+        self.ring().open_requests(name, waited, self.opened)
     }
 
     /// Whether some request that was made after `since`, nanoseconds since boot, may have been written over.
@@ -97,22 +99,22 @@ impl Recorder {
 
     /// Whether the thread `tid` has asked for anything after `time`, nanoseconds since boot.
     pub fn has_asked_since(&self, tid: i32, time: u64) -> bool {
-        self.ring().has_asked_since(tid, time, since_boot())
+        self.ring().has_asked_since(tid, time, self.opened)
     }
 
     /// Whether what the thread `tid` asked for last is something else than `name`.
     pub fn has_asked_for_another(&self, tid: i32, name: &[u8]) -> bool {
-        self.ring().asked_last_for(tid, name, since_boot()) == Some(false)
+        self.ring().asked_last_for(tid, name, self.opened) == Some(false)
     }
 
     /// Whether what the thread `tid` asked for last is `name`.
     pub fn has_asked_for(&self, tid: i32, name: &[u8]) -> bool {
-        self.ring().asked_last_for(tid, name, since_boot()) == Some(true)
+        self.ring().asked_last_for(tid, name, self.opened) == Some(true)
     }
 
     /// All requests, answered or not, of whose name `is_meant` says so: of each thread the last. Youngest first.
     pub fn all_about(&self, is_meant: impl Fn(&[u8]) -> bool) -> Vec<Entry> {
-        self.ring().all_about(is_meant, since_boot())
+        self.ring().all_about(is_meant, self.opened)
     }
 
     /// Marks a request as the one that we serve. False if another helper was faster.
