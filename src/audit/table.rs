@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
@@ -64,13 +64,12 @@ impl Table {
     pub fn lock(run: &Directory, patience: Duration) -> io::Result<Table> {
         let file = run.open(TABLE, OFlag::O_RDWR | OFlag::O_CREAT, Mode::S_IRUSR | Mode::S_IWUSR)?;
         spool::lock_alone(&file, patience)?;
-        Ok(Table(file))
-    }
-
-    /// Takes the file's room all at once: later a full file system can't keep a request from being counted.
-    fn take_room(&self) {
         let size = GROUP.saturating_mul(GROUPS).saturating_add(1).saturating_mul(PLACE as u64);
-        let _ = fallocate(&self.0, FallocateFlags::empty(), 0, i64::try_from(size).unwrap_or(i64::MAX));
+        if file.metadata()?.size() < size {
+            // All at once: later a full file system can't keep a request from being counted.
+            let _ = fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(size).unwrap_or(i64::MAX));
+        }
+        Ok(Table(file))
     }
 
     /// Writes `line`, which is `record`'s, to the spool in `run`, or counts it.
@@ -79,10 +78,8 @@ impl Table {
     /// If it could be neither written nor counted.
     pub fn keep(&mut self, run: &Directory, record: &Record, line: &[u8], now: u64) -> io::Result<Kept> {
         let bytes = line.len() as u64;
-        let mut budget = read_place(&self.0, 0).unwrap_or_else(|| {
-            self.take_room();
-            Budget::new(RandomState::new().build_hasher().finish(), now)
-        });
+        let mut budget: Budget =
+            read_place(&self.0, 0).unwrap_or_else(|| Budget::new(RandomState::new().build_hasher().finish(), now));
         let kind = thinning::kind(record, budget.key);
         let first = kind.checked_rem(GROUPS).unwrap_or_default().saturating_mul(GROUP).saturating_add(1);
         let mut places = read_group(&self.0, first);
@@ -356,7 +353,6 @@ mod tests {
         slot.count.as_mut().unwrap().thinned = u64::MAX;
         let machine = Machine::new();
         let table = Table::lock(&machine.run, PATIENCE).unwrap();
-        table.take_room();
         write_place(&table.0, 9, &slot).unwrap();
         assert_eq!(read_place::<Slot>(&table.0, 9).map(|slot| slot.thinned()), Some(slot.thinned()));
         let mut bytes = [0; PLACE];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -108,11 +108,12 @@ impl Host {
     /// The bytes of a configuration file; `/dev/null` has none.
     fn read_config(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path)?;
-        // Of a regular file one read brings all, unless there is too little room for it (read(2)).
+        // Of a regular file one read brings all, unless there is too little room for it (read(2)); a pipe or a terminal has
+        // no places to read from (pread(2)).
         let mut room = [0; SHORT_FILE];
-        let bytes = match (&file).read(&mut room)? {
-            length @ 1..SHORT_FILE => room.get(..length).unwrap_or_default().to_vec(),
-            _ => read_long_config(&file)?,
+        let bytes = match FileExt::read_at(&file, &mut room, 0) {
+            Ok(length @ 1..SHORT_FILE) => room.get(..length).unwrap_or_default().to_vec(),
+            _ => read_any_config(&file)?,
         };
         self.done_with(file);
         Ok(bytes)
@@ -151,8 +152,8 @@ fn is_config_name(name: &OsStr) -> bool {
     name.len() > b".conf".len() && !name.starts_with(b".") && name.ends_with(b".conf")
 }
 
-/// The bytes of a configuration file that has many or none, from its beginning; `/dev/null` has none.
-fn read_long_config(file: &File) -> io::Result<Vec<u8>> {
+/// The bytes of what may be any file; `/dev/null` has none.
+fn read_any_config(file: &File) -> io::Result<Vec<u8>> {
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
@@ -160,7 +161,6 @@ fn read_long_config(file: &File) -> io::Result<Vec<u8>> {
     if metadata.file_type().is_char_device() && metadata.rdev() == nix::sys::stat::makedev(1, 3) {
         return Ok(Vec::new());
     }
-    (&*file).seek(SeekFrom::Start(0))?;
     read_of(file, &metadata, LONGEST_FILE)
 }
 
@@ -193,6 +193,7 @@ impl ReadAt for File {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::symlink;
 
     use nix::sys::stat::Mode;
@@ -281,6 +282,9 @@ mod tests {
         symlink("nowhere", etc("dead")).unwrap();
         fs::create_dir(etc("directory")).unwrap();
         nix::unistd::mkfifo(&etc("fifo"), Mode::S_IRUSR).unwrap();
+        // Somebody has written into it.
+        let mut writer = File::options().read(true).write(true).open(etc("fifo")).unwrap();
+        writer.write_all(b"options m fifo").unwrap();
         File::create(etc("long")).unwrap().set_len(LONGEST_FILE as u64 + 1).unwrap();
         let (config, failures) = root.host().modprobe_config("6.1");
         assert_eq!(options(&config), ["dead", "directory", "good", "null"]);

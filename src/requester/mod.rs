@@ -193,6 +193,10 @@ pub fn identify(host: &Host, name: &[u8], caller: Caller, parent: Parent, wishes
     let have_asked: Vec<bool> = candidates.iter().map(|one| !one.is_principal).collect();
     let as_recorded = || candidates.into_iter().map(|one| (one.into_recorded(), Still::Unsure)).collect();
     let described: Vec<(Task, Still)> = described.unwrap_or_else(as_recorded);
+    // Who ran us and is gone, or another by now, is nobody who could be told.
+    if searched.found_by == Some(FoundBy::Parent) && matches!(described[..], [(_, Still::No)]) {
+        return Requester::unknown();
+    }
     // Whoever waits is answered by us alone, so none of them can have gone on but one that was killed.
     let is_over = |((_, still), has_asked): (&(Task, Still), &bool)| *still == Still::No || !has_asked;
     let are_over = recorder.is_some() && !described.is_empty() && described.iter().zip(&have_asked).all(is_over);

@@ -48,17 +48,11 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent, wishes: &Wishes<'
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
-    let enough = wishes.described();
-    if enough < open.len() {
-        // Who has asked first was answered first, and of that others are told once it was seen.
-        open.reverse();
-    }
     let is_gone = Cell::new(false);
-    let found = settle(open, enough, look, |over, fate| {
-        let has_gone = *fate == Fate::Gone;
-        is_gone.set(is_gone.get() || has_gone && started.saturating_sub(over.time) <= LATE);
-        // Of one who is gone another helper may still have to find out that it was killed, if rules ask who.
-        if !(has_gone && wishes.rules) {
+    let found = settle(open, wishes.described(), look, |over, fate| {
+        let age = started.saturating_sub(over.time);
+        is_gone.set(is_gone.get() || *fate == Fate::Gone && age <= LATE);
+        if fate.is_settled(age, wishes.rules) {
             recorder.serve(over, name, waited);
         }
     });
@@ -149,10 +143,18 @@ enum Fate {
     Unseen,
 }
 
-/// Looks at each that has made such a request until `enough` wait, and keeps those that may be the one. `is_over` is told of all
-/// others.
+impl Fate {
+    /// Whether nobody else has to look at one that is over, made `age` nanoseconds before we were started: of one who is gone
+    /// another helper may still have to find out that it was killed.
+    fn is_settled(&self, age: u64, rules: bool) -> bool {
+        *self != Fate::Gone || (!rules && age > LATE)
+    }
+}
+
+/// Looks at each that has made such a request, youngest first, and keeps those that may be the one. `is_over` is told of all
+/// others. If there are more than `enough`, the oldest come first, and once so many wait the others are not looked at.
 fn settle(
-    open: Vec<Entry>,
+    mut open: Vec<Entry>,
     enough: usize,
     look: impl Fn(&Entry) -> Fate,
     is_over: impl Fn(&Entry, &Fate),
@@ -164,6 +166,10 @@ fn settle(
         }
         !is_over_now
     };
+    if enough < open.len() {
+        // Who has asked first was answered first, and of that others are told once it was seen.
+        open.reverse();
+    }
     let mut waiting = 0_usize;
     let looked_at = open.into_iter().map(|entry| {
         // Who has asked for more does not wait: of that one it is soon told whether it went on.
@@ -360,6 +366,7 @@ mod tests {
         let entries = || {
             let mut entries: Vec<_> = (0..8).map(|tid| Entry::sample(1, tid, 0)).collect();
             entries[6].is_past = true;
+            entries.reverse();
             entries
         };
         let look = |looked: &Cell<usize>, entry: &Entry| {
@@ -376,9 +383,25 @@ mod tests {
             let found = settle(entries(), enough, |entry| look(&looked, entry), |_, _| over.set(over.get() + 1));
             assert_eq!((looked.get(), over.get()), (expected, 1), "{enough}");
             // Who was killed comes last.
-            assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), [0, 1, 3, 4, 5, 7, 2]);
+            let mut expected = vec![0, 1, 3, 4, 5, 7];
+            if enough == usize::MAX {
+                expected.reverse();
+            }
+            expected.push(2);
+            assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), expected);
             let is_seen = |(entry, fate): &(Entry, Fate)| (*fate != Fate::Unseen).then_some(entry.tid);
-            assert_eq!(found.iter().filter_map(is_seen).filter(|&tid| tid != 2).collect::<Vec<_>>(), seen);
+            let mut told: Vec<_> = found.iter().filter_map(is_seen).filter(|&tid| tid != 2).collect();
+            told.sort_unstable();
+            assert_eq!(told, seen);
+        }
+        for (fate, age, rules, expected) in [
+            (Fate::WentOn, 0, true, true),
+            (Fate::WentOn, 0, false, true),
+            (Fate::Gone, LATE, false, false),
+            (Fate::Gone, LATE + 1, false, true),
+            (Fate::Gone, LATE + 1, true, false),
+        ] {
+            assert_eq!(fate.is_settled(age, rules), expected, "{fate:?} {age} {rules}");
         }
         // Nor does any number of those who were killed push out who waits.
         let many: Vec<_> = (0..200).map(|tid| Entry::sample(1, tid, 0)).collect();

@@ -138,6 +138,24 @@ fn of_many_who_may_have_asked_the_first_are_described_and_all_if_rules_ask_who()
 }
 
 #[test]
+fn a_parent_that_is_gone_is_nobody() {
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let host = Host::this();
+    let started = task::Stat::read(&host, &pid.to_string()).map(|stat| stat.started);
+    let parent = Parent { pid, grandparent: 1, kind: ParentKind::Program, started, we_started: None };
+    let identified = || identify(&host, b"x", Caller::Modprobe, parent, &wishes(true));
+    let found = identified();
+    assert_eq!(
+        (found.confidence, found.task.pid, found.task.comm),
+        (Confidence::Exact, Some(pid), Some("sleep".into()))
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(identified(), Requester::unknown());
+}
+
+#[test]
 fn of_whom_others_work_for_what_is_missing_was_kept_from_us() {
     for is_principal in [false, true] {
         let candidate = Candidate { is_principal, ..Candidate::new(7, 7, None) };
