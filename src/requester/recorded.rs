@@ -44,7 +44,11 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent, wishes: &Wishes<'
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
     let started = parent.we_started.map_or_else(since_boot, |ours| ours.saturating_add(1).saturating_mul(TICK));
-    let look = |entry: &Entry| fate(host, waited, started.saturating_sub(entry.time) <= GONE, entry);
+    let look = |entry: &Entry| match started.saturating_sub(entry.time) <= GONE {
+        // Answered or gone: it matters only to rules which of them.
+        false if entry.is_past && !wishes.rules => Fate::WentOn,
+        is_young => fate(host, waited, is_young, entry),
+    };
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
