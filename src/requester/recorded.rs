@@ -52,12 +52,15 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent, wishes: &Wishes<'
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
+    if !wishes.rules {
+        open = without_the_old(open, started);
+    }
     let is_gone = Cell::new(false);
     let found = settle(open, wishes.described(), look, |over, fate| {
-        let age = started.saturating_sub(over.time);
-        is_gone.set(is_gone.get() || *fate == Fate::Gone && age <= LATE);
-        if fate.is_settled(age, wishes.rules) {
-            recorder.serve(over, name, waited);
+        // Of one who is gone another helper may still have to find out that it was killed.
+        match fate {
+            Fate::WentOn => _ = recorder.serve(over, name, waited),
+            _ => is_gone.set(is_gone.get() || started.saturating_sub(over.time) <= LATE),
         }
     });
     let failed = |why: &str| Failed {
@@ -117,6 +120,16 @@ fn still_needs(host: &Host, entry: &Entry, is_young: bool) -> Option<Fate> {
     waits.then_some(Fate::Waits(None))
 }
 
+/// Leaves out what was asked for so long before `started` that a helper started then serves something else, if there is anything
+/// else: there may be a hundred of those, of whom nobody has told that they were answered.
+fn without_the_old(mut open: Vec<Entry>, started: u64) -> Vec<Entry> {
+    let is_late = |entry: &Entry| started.saturating_sub(entry.time) > LATE;
+    if !open.iter().all(is_late) {
+        open.retain(|entry| !is_late(entry));
+    }
+    open
+}
+
 /// Leaves out those who are gone, or do something else, and had asked for more before, and says whether there were any. They may
 /// have been killed, and what they ask for on their way out is nobody's business; but most of them were answered, and where
 /// somebody else waits for the same, or is about to, they are not to be taken for him: he gets it loaded for himself, or not.
@@ -145,14 +158,6 @@ enum Fate {
     Gone,
     /// Nobody looked.
     Unseen,
-}
-
-impl Fate {
-    /// Whether nobody else has to look at one that is over, made `age` nanoseconds before we were started: of one who is gone
-    /// another helper may still have to find out that it was killed.
-    fn is_settled(&self, age: u64, rules: bool) -> bool {
-        *self != Fate::Gone || (!rules && age > LATE)
-    }
 }
 
 /// Looks at each that has made such a request, youngest first, and keeps those that may be the one. `is_over` is told of all
@@ -398,15 +403,12 @@ mod tests {
             told.sort_unstable();
             assert_eq!(told, seen);
         }
-        for (fate, age, rules, expected) in [
-            (Fate::WentOn, 0, true, true),
-            (Fate::WentOn, 0, false, true),
-            (Fate::Gone, LATE, false, false),
-            (Fate::Gone, LATE + 1, false, true),
-            (Fate::Gone, LATE + 1, true, false),
-        ] {
-            assert_eq!(fate.is_settled(age, rules), expected, "{fate:?} {age} {rules}");
-        }
+        let kept = |times: &[u64]| {
+            let entries = times.iter().map(|&time| Entry::sample(1, 1, time)).collect();
+            without_the_old(entries, LATE + 9).iter().map(|entry| entry.time).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[8, 10, 9, 0]), [10, 9]);
+        assert_eq!(kept(&[8, 0]), [8, 0]);
         // Nor does any number of those who were killed push out who waits.
         let many: Vec<_> = (0..200).map(|tid| Entry::sample(1, tid, 0)).collect();
         let found = settle(

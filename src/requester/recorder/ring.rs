@@ -12,7 +12,7 @@
 //!
 //! | entry | |
 //! | --- | --- |
-//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it, or that saw its task go on, or gone for long |
+//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it, or that saw its task go on |
 //! | 1 | time, nanoseconds since boot (CLOCK_BOOTTIME) |
 //! | 2 | process << 32 \| thread |
 //! | 3 | where in the kernel it was made: the return address |
