@@ -60,10 +60,10 @@ pub const LKRG: &str = "/proc/sys/lkrg/umh_enforce";
 
 /// Descriptors below this may be left open.
 const LEFT_OPEN: RawFd = 64;
+/// Where there are at least so many: with fewer they could run out.
+const ENOUGH: u64 = 256;
 /// Bytes of a directory that are listed at once.
 const LISTED: usize = 32 << 10;
-/// Not where there are so few of them that they could run out.
-const ENOUGH: u64 = 256;
 
 /// A host below a root directory.
 #[derive(Clone, Debug)]
