@@ -132,8 +132,8 @@ impl<'a> Judge<'a> {
 
     /// Judges once more, now that it is known who asked; what the request would load stays as it was found.
     pub fn judge_again(&self, judgement: &mut Judgement, requester: &Requester) {
-        // Where no rule asks who, nothing else would come of it.
-        if self.policy.asks_who().next().is_some() && !is_path(&judgement.request) {
+        // Where no rule about it asks who, nothing else would come of it.
+        if self.is_asked_who(judgement) {
             judgement.verdict = self.decide(&judgement.request, &judgement.closure, requester);
         }
     }

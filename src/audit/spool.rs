@@ -121,9 +121,9 @@ pub fn lock_alone(file: &File, patience: Duration) -> io::Result<()> {
             Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Err(_) => {}
         }
-        // Mostly it is free, and nobody has to know the time.
+        // Mostly it is free, and nobody has to know the time. A patience beyond all times is at its end at once.
         let now = Instant::now();
-        if now >= *deadline.get_or_insert(now + patience) {
+        if now >= *deadline.get_or_insert(now.checked_add(patience).unwrap_or(now)) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         std::thread::sleep(pause);
