@@ -38,7 +38,7 @@ unloaded() {
 
 modprobe af_alg
 # Blocked is what the name asked for says, so that every helper has the same to answer.
-printf 'version = 1\n[[rule]]\nid = "no"\nrequests = ["crypto-blocked*"]\naction = "block"\n' | policy
+printf 'version = 1\n[[rule]]\nid = "no"\nrequests = ["crypto-blocked*", "netdev-blocked*", "blocked*"]\naction = "block"\n' | policy
 guard enable >/dev/null
 round=0
 while [ $round -lt "$rounds" ]; do
@@ -66,6 +66,18 @@ for many in 1000 10000; do
 	done
 	kill $idle
 	wait $idle 2>/dev/null || :
+done
+# What a blocked request asks of the kernel, both its processes counted: of two, which are all that is asked for here.
+tracing=/sys/kernel/tracing
+mount -t tracefs tracefs $tracing 2>/dev/null || :
+trigger='hist:keys=common_pid:size=4096 if comm=="'
+for who in modprobe guard; do
+	helper $who
+	[ $who = guard ] && comm=modprobe-guard || comm=modprobe
+	echo "$trigger$comm\"" >$tracing/events/raw_syscalls/sys_enter/trigger
+	ask netdev "blocked$who" >/dev/null
+	echo "CALLS $who|$(sed -n 's/^ *Hits: //p' $tracing/events/raw_syscalls/sys_enter/hist)"
+	echo "!$trigger$comm\"" >$tracing/events/raw_syscalls/sys_enter/trigger
 done
 for attempt in 1 2 3; do
 	for who in no-op modprobe guard; do
