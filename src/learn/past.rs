@@ -154,8 +154,9 @@ impl<'a> Judge<'a> {
     fn remembered(&self, mut requester: Requester) -> Requester {
         let Requester { task, candidates, .. } = &mut requester;
         for task in std::iter::once(task).chain(candidates) {
-            let Task { pid, exe, container, parents, known, .. } = task;
-            let is_read = pid.is_some();
+            let Task { euid, exe, container, parents, known, .. } = task;
+            // Of one who was not looked at there is what the recorder knows, which is another user id alone.
+            let is_read = euid.is_some();
             (known.unit, known.container, known.auid) = (is_read, is_read, is_read);
             known.exe = self.files(exe.iter(), exe.is_some());
             if container.is_some() {
@@ -242,6 +243,19 @@ mod tests {
         let (permitted, _) = change(BLOCKED, nft).unwrap();
         assert_eq!((permitted.verdict, permitted.rule.as_deref()), ("allow", Some("r")));
         assert_eq!(permitted.rule_then, Some(Text::from("old")));
+    }
+
+    #[test]
+    fn of_whom_the_recorder_alone_knew_no_unit_is_known() {
+        let policy = "version = 1\n[defaults]\nunknown_requester = \"block\"\n[[rule]]\nid = \"r\"\nmodules = [\"x\"]\n\
+                      requester = { unit = \"bad.service\" }\naction = \"block\"\n";
+        let policy = parse(&[Source::new("p.toml", policy.into())]).unwrap();
+        let recorded = line(ALLOWED, "null", "/x");
+        for (line, changes) in [(recorded.replace("\"uid\":0,", "\"uid\":0,\"euid\":0,"), 0), (recorded, 1)] {
+            let mut judge = Judge::new(&policy, latest());
+            judge.read(line.as_bytes());
+            assert_eq!(Judge::together([judge]).changes.len(), changes, "{line}");
+        }
     }
 
     #[test]

@@ -40,9 +40,9 @@ const SEARCH: Duration = Duration::from_millis(30);
 const SEARCH_ALL: Duration = Duration::from_millis(500);
 /// How much of it to find the name of an address.
 const SYMBOLS: Duration = Duration::from_millis(200);
-/// If more than so many may have asked, these, who have asked first, are looked at and described, and of the others there is
-/// what the recorder knows: each costs some forty system calls. All are, if rules ask who.
-const DESCRIBED: usize = 3;
+/// If more than so many may have asked, these are described, those who wait first, and of the others there is what the recorder
+/// knows: each costs some forty system calls. All are, if rules ask who. `guard learn` names as many in one rule.
+const DESCRIBED: usize = 8;
 /// If rules ask who, and nobody is seen to wait, those who run at each look are looked at so often again, over some 0.5 s: who
 /// asks goes to sleep, who became another program runs on.
 const FURTHER_LOOKS: usize = 50;

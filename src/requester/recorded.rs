@@ -44,23 +44,17 @@ pub(super) fn search(host: &Host, name: &[u8], parent: Parent, wishes: &Wishes<'
     let waited = parent.pid != KTHREADD;
     // A tick is rounded down.
     let started = parent.we_started.map_or_else(since_boot, |ours| ours.saturating_add(1).saturating_mul(TICK));
-    let look = |entry: &Entry| match started.saturating_sub(entry.time) <= GONE {
-        // Answered or gone: it matters only to rules which of them.
-        false if entry.is_past && !wishes.rules => Fate::WentOn,
-        is_young => fate(host, waited, is_young, entry),
-    };
+    let age = |entry: &Entry| started.saturating_sub(entry.time);
+    let look = |entry: &Entry| fate(host, waited, age(entry) <= GONE, wishes.rules, entry);
     let mut open = recorder.open_requests(name, waited);
     // A helper is started after its request.
     open.retain(|entry| entry.time <= started);
-    if !wishes.rules {
-        open = without_the_old(open, started);
-    }
     let is_gone = Cell::new(false);
     let found = settle(open, wishes.described(), look, |over, fate| {
-        // Of one who is gone another helper may still have to find out that it was killed.
-        match fate {
-            Fate::WentOn => _ = recorder.serve(over, name, waited),
-            _ => is_gone.set(is_gone.get() || started.saturating_sub(over.time) <= LATE),
+        let age = age(over);
+        is_gone.set(is_gone.get() || *fate == Fate::Gone && age <= LATE);
+        if fate.is_settled(age, wishes.rules) {
+            recorder.serve(over, name, waited);
         }
     });
     let failed = |why: &str| Failed {
@@ -120,16 +114,6 @@ fn still_needs(host: &Host, entry: &Entry, is_young: bool) -> Option<Fate> {
     waits.then_some(Fate::Waits(None))
 }
 
-/// Leaves out what was asked for so long before `started` that a helper started then serves something else, if there is anything
-/// else: there may be a hundred of those, of whom nobody has told that they were answered.
-fn without_the_old(mut open: Vec<Entry>, started: u64) -> Vec<Entry> {
-    let is_late = |entry: &Entry| started.saturating_sub(entry.time) > LATE;
-    if !open.iter().all(is_late) {
-        open.retain(|entry| !is_late(entry));
-    }
-    open
-}
-
 /// Leaves out those who are gone, or do something else, and had asked for more before, and says whether there were any. They may
 /// have been killed, and what they ask for on their way out is nobody's business; but most of them were answered, and where
 /// somebody else waits for the same, or is about to, they are not to be taken for him: he gets it loaded for himself, or not.
@@ -160,6 +144,24 @@ enum Fate {
     Unseen,
 }
 
+impl Fate {
+    /// Whether nobody else has to look at one that is over, made `age` nanoseconds before we were started: of one who is gone
+    /// another helper may still have to find out that it was killed.
+    fn is_settled(&self, age: u64, rules: bool) -> bool {
+        *self != Fate::Gone || (!rules && age > LATE)
+    }
+
+    /// Whom to name, and to describe, before whom: who waits is not left out for those who only may.
+    fn rank(&self) -> u8 {
+        match self {
+            Fate::Waits(_) => 0,
+            Fate::Runs => 1,
+            Fate::Unseen => 2,
+            Fate::Killed | Fate::WentOn | Fate::Gone => 3,
+        }
+    }
+}
+
 /// Looks at each that has made such a request, youngest first, and keeps those that may be the one. `is_over` is told of all
 /// others. If there are more than `enough`, the oldest come first, and once so many wait the others are not looked at.
 fn settle(
@@ -187,8 +189,8 @@ fn settle(
         (entry, fate)
     });
     let mut found: Vec<_> = looked_at.filter(stays).collect();
-    // Who waits is not left out for those who were killed, of whom there can be any number.
-    found.sort_by_key(|(_, fate)| *fate == Fate::Killed);
+    // Of those who run, or were killed, there can be any number.
+    found.sort_by_key(|(_, fate)| fate.rank());
     found.truncate(MAX_CANDIDATES);
     let mut looks = if waiting < enough { LOOKS } else { 0 };
     while looks > 0 && found.iter().any(|(_, fate)| *fate == Fate::Runs) {
@@ -199,11 +201,12 @@ fn settle(
         }
         found.retain(stays);
     }
+    found.sort_by_key(|(_, fate)| fate.rank());
     found
 }
 
 /// See [`Fate`]; `is_young`: one that is gone may have been killed while it waited for us.
-fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
+fn fate(host: &Host, waited: bool, is_young: bool, rules: bool, entry: &Entry) -> Fate {
     if apart::touches_nothing() {
         // Whoever it was may be this one.
         return Fate::Killed;
@@ -212,6 +215,10 @@ fn fate(host: &Host, waited: bool, is_young: bool, entry: &Entry) -> Fate {
     // which killed it.
     if entry.is_past && is_young {
         return Fate::Killed;
+    }
+    // It was answered or killed: it matters only to rules which of them.
+    if entry.is_past && !rules {
+        return Fate::Gone;
     }
     let directory = format!("{}/task/{}", entry.pid, entry.tid);
     // A successor of its number can only have started after it.

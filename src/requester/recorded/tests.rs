@@ -41,7 +41,7 @@ fn who_waits_counts_and_so_does_who_was_killed_a_moment_ago() {
         let (_root, host) = host(stat, stack);
         for (is_young, expected) in [(true, young), (false, old)] {
             let entry = Entry::sample(70, 71, time);
-            let look = |entry: &Entry| fate(&host, waited, is_young, entry);
+            let look = |entry: &Entry| fate(&host, waited, is_young, true, entry);
             let over = Cell::new(0);
             let found = settle(vec![entry], usize::MAX, look, |_, fate| {
                 over.set(over.get() + u32::from(*fate == Fate::WentOn))
@@ -75,7 +75,13 @@ fn who_asked_for_more_was_answered_or_is_being_killed() {
         let (_root, host) = host(stat, WAITS);
         let mut entry = Entry::sample(70, 71, 500 * TICK);
         entry.is_past = true;
-        assert_eq!([true, false].map(|is_young| fate(&host, true, is_young, &entry)), [Fate::Killed, old], "{stat:?}");
+        assert_eq!(
+            [true, false].map(|is_young| fate(&host, true, is_young, true, &entry)),
+            [Fate::Killed, old],
+            "{stat:?}"
+        );
+        // Without rules that ask who nobody is looked at for that.
+        assert_eq!(fate(&host, true, false, false, &entry), Fate::Gone, "{stat:?}");
         assert_eq!(still_needs(&host, &entry, true), needs, "{stat:?}");
         let (_, candidate) = candidate(entry, Fate::Killed, true);
         assert!(candidate.is_past);
@@ -123,37 +129,45 @@ fn once_enough_wait_nobody_else_is_looked_at_but_for_who_has_asked_for_more() {
             _ => Fate::Waits(None),
         }
     };
-    for (enough, expected, seen) in [(2, 5, &[0, 1, 3][..]), (usize::MAX, 8 + LOOKS, &[0, 1, 3, 4, 5, 7])] {
+    for (enough, expected, order, seen) in [
+        (2, 5, [0, 3, 1, 4, 5, 7, 2], &[0, 1, 3][..]),
+        (usize::MAX, 8 + LOOKS, [7, 5, 4, 3, 0, 1, 2], &[0, 1, 3, 4, 5, 7]),
+    ] {
         let (looked, over) = (Cell::new(0), Cell::new(0));
         let found = settle(entries(), enough, |entry| look(&looked, entry), |_, _| over.set(over.get() + 1));
         assert_eq!((looked.get(), over.get()), (expected, 1), "{enough}");
-        // Who was killed comes last.
-        let mut expected = vec![0, 1, 3, 4, 5, 7];
-        if enough == usize::MAX {
-            expected.reverse();
-        }
-        expected.push(2);
-        assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), expected);
+        // Who waits comes first, who was killed last.
+        assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), order);
         let is_seen = |(entry, fate): &(Entry, Fate)| (*fate != Fate::Unseen).then_some(entry.tid);
         let mut told: Vec<_> = found.iter().filter_map(is_seen).filter(|&tid| tid != 2).collect();
         told.sort_unstable();
         assert_eq!(told, seen);
     }
-    let kept = |times: &[u64]| {
-        let entries = times.iter().map(|&time| Entry::sample(1, 1, time)).collect();
-        without_the_old(entries, LATE + 9).iter().map(|entry| entry.time).collect::<Vec<_>>()
+    for (fate, age, rules, expected) in [
+        (Fate::WentOn, 0, true, true),
+        (Fate::WentOn, 0, false, true),
+        (Fate::Gone, LATE, false, false),
+        (Fate::Gone, LATE + 1, false, true),
+        (Fate::Gone, LATE + 1, true, false),
+    ] {
+        assert_eq!(fate.is_settled(age, rules), expected, "{fate:?} {age} {rules}");
+    }
+    // Nor does any number of those who run or were killed push out who waits, nor take a place among those who are described.
+    for (other, enough, rank) in [(Fate::Killed, usize::MAX, 3), (Fate::Runs, usize::MAX, 1), (Fate::Runs, 2, 1)] {
+        let many: Vec<_> = (0..200).map(|tid| Entry::sample(1, tid, 0)).collect();
+        let look = |entry: &Entry| if entry.tid == 150 { Fate::Waits(None) } else { other.clone() };
+        let found = settle(many, enough, look, |_, _| panic!("none is over"));
+        assert_eq!((found.len(), found[0].0.tid, found[1].1.rank()), (MAX_CANDIDATES, 150, rank), "{other:?}");
+    }
+    // One who goes to sleep while the others run on.
+    let looks = Cell::new(0);
+    let look = |entry: &Entry| {
+        looks.set(looks.get() + 1);
+        if entry.tid == 2 && looks.get() > 3 { Fate::Waits(None) } else { Fate::Runs }
     };
-    assert_eq!(kept(&[8, 10, 9, 0]), [10, 9]);
-    assert_eq!(kept(&[8, 0]), [8, 0]);
-    // Nor does any number of those who were killed push out who waits.
-    let many: Vec<_> = (0..200).map(|tid| Entry::sample(1, tid, 0)).collect();
-    let found = settle(
-        many,
-        usize::MAX,
-        |entry| if entry.tid == 199 { Fate::Waits(None) } else { Fate::Killed },
-        |_, _| panic!("none is over"),
-    );
-    assert_eq!((found.len(), found[0].0.tid), (MAX_CANDIDATES, 199));
+    let three = (0..3).map(|tid| Entry::sample(1, tid, 0)).collect();
+    let found = settle(three, usize::MAX, look, |_, _| panic!("none is over"));
+    assert_eq!(found.iter().map(|(entry, _)| entry.tid).collect::<Vec<_>>(), [2, 0, 1]);
 }
 
 #[test]
@@ -164,7 +178,7 @@ fn where_nobody_can_be_looked_at_it_may_be_anybody() {
     for (hanging, expected) in [(1, Fate::WentOn), (10, Fate::Killed)] {
         let work = || {
             others.iter().take(hanging).for_each(|other| _ = apart::hang(other));
-            fate(&host, true, false, &entry)
+            fate(&host, true, false, true, &entry)
         };
         assert_eq!(apart::ask(&host.opened(), work), Some(expected), "{hanging}");
     }
