@@ -12,7 +12,7 @@
 //!
 //! | entry | |
 //! | --- | --- |
-//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it, or that saw its task go on |
+//! | 0 | 0 while it is being written, then twice its number in the row (from 1); the lowest bit is set by the helper that served it, or that saw its task go on, or gone for long |
 //! | 1 | time, nanoseconds since boot (CLOCK_BOOTTIME) |
 //! | 2 | process << 32 \| thread |
 //! | 3 | where in the kernel it was made: the return address |
@@ -303,10 +303,11 @@ fn entry(at: usize, sequence: u64, word: Words) -> Option<Entry> {
     })
 }
 
-/// What stands in these words before a NUL.
+/// What stands in these words before a NUL, which their last byte is in any case: where it is none they are not the recorder's.
 fn text(word: Words, at: Range<usize>) -> Option<Vec<u8>> {
     let words: Option<Vec<[u8; 8]>> = at.map(|offset| Some(word(offset)?.to_ne_bytes())).collect();
     let mut text = words?.concat();
+    text.pop();
     if let Some(end) = text.iter().position(|&byte| byte == 0) {
         text.truncate(end);
     }
