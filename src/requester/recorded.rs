@@ -138,7 +138,7 @@ enum Fate {
     Runs,
     /// It does something else, so its request was answered.
     WentOn,
-    /// It is gone, and was not killed while it waited for this answer.
+    /// It is gone, and was not killed while it waited for this answer; or nobody has to know which.
     Gone,
     /// Nobody looked.
     Unseen,
@@ -205,7 +205,7 @@ fn settle(
     found
 }
 
-/// See [`Fate`]; `is_young`: one that is gone may have been killed while it waited for us.
+/// See [`Fate`]; `is_young`: one that is gone may have been killed while it waited for us; `rules`: some ask who.
 fn fate(host: &Host, waited: bool, is_young: bool, rules: bool, entry: &Entry) -> Fate {
     if apart::touches_nothing() {
         // Whoever it was may be this one.
